@@ -1,0 +1,72 @@
+# All that is needed to begin is make and a Python of at least 3.11.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+
+# Passed on: `make demo ARGS="--once --json"`, `make test PYTEST_ARGS="tests/ledger -x"`.
+ARGS ?=
+PYTEST_ARGS ?=
+
+# Every candidate is run, not only looked up: a version manager's stub is on PATH but starts nothing,
+# and some systems ship a Python without venv.
+PYTHONS := $(PYTHON) python3.13 python3.12 python3.11 python3 python
+USABLE := import ensurepip, sqlite3, sys, venv; sys.exit(sys.version_info < (3, 11))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint types check clean
+
+help: ## This list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
+	  while IFS='|' read -r target text; do printf '%-12s  %s\n' "$$target" "$$text"; done
+
+demo: $(VENV)/example.stamp ## The example bank, live: a site, a worker, traffic, and what was recorded
+	@$(PY) -m example_project.demo $(ARGS)
+
+test: $(VENV)/dev.stamp ## The tests, on SQLite and then on PostgreSQL where a server answers
+	@echo "== Tests on SQLite"
+	AUDIT_LOG_TEST_DB=sqlite $(PY) -m pytest $(PYTEST_ARGS)
+	@echo "== Tests on PostgreSQL"
+	@if reason=$$($(PY) -m tests.services postgres); then \
+	  echo "AUDIT_LOG_TEST_DB=postgres $(PY) -m pytest $(PYTEST_ARGS)"; \
+	  AUDIT_LOG_TEST_DB=postgres $(PY) -m pytest $(PYTEST_ARGS); \
+	elif [ "$$AUDIT_LOG_REQUIRE_SERVICES" = 1 ]; then \
+	  echo "FAILED: $$reason (AUDIT_LOG_REQUIRE_SERVICES=1)"; exit 1; \
+	else \
+	  echo "SKIPPED: $$reason (PGHOST, PGPORT, PGUSER, PGPASSWORD name another server)"; \
+	fi
+
+lint: $(VENV)/dev.stamp ## Style, and the direction of imports
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(VENV)/bin/lint-imports --no-logo
+
+types: $(VENV)/dev.stamp ## mypy, strict
+	$(PY) -m mypy
+
+check: lint types test ## All of the above, as before a pull request
+
+clean: ## Remove what tools, tests and the demo left; keeps .venv
+	rm -rf build dist var .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache \
+	  .ruff_cache .tox
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(PY):
+	@for python in $(PYTHONS); do \
+	  if "$$python" -c '$(USABLE)' >/dev/null 2>&1; then \
+	    echo "Making $(VENV) with $$($$python --version), $$(command -v $$python)"; \
+	    exec "$$python" -m venv --clear $(VENV); \
+	  fi; \
+	done; \
+	echo "No usable Python found. This needs Python 3.11 or newer with venv and ensurepip" >&2; \
+	echo "(Debian, Ubuntu: apt install python3-venv), or name one: make PYTHON=/path/to/python3" >&2; \
+	exit 1
+
+# One stamp for each dependency group of pyproject.toml; older than that file, it is renewed.
+# pip knows --group since 25.1. A venv whose creation was interrupted may have no pip at all.
+$(VENV)/%.stamp: pyproject.toml | $(PY)
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip
+	@echo "Installing the app and its '$*' packages into $(VENV) (a minute or two, once)"
+	@$(PY) -m pip install --quiet --quiet --disable-pip-version-check 'pip>=25.1'
+	@$(PY) -m pip install --quiet --quiet --disable-pip-version-check --group $* --editable .
+	@touch $@

@@ -1,0 +1,1 @@
+"""Where events come from: saves, deletions, relations, log-ins, requests and tasks."""

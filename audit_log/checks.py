@@ -1,0 +1,165 @@
+"""System checks: each with an id, what is wrong, and what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import apps
+from django.core import checks
+from django.core.checks import CheckMessage, Error, Tags, Warning  # noqa: A004 - Django's names
+from django.db import models
+
+from audit_log import conf, registry
+from audit_log.exceptions import ConfigurationError
+from audit_log.middleware import AuditMiddleware
+
+_MIDDLEWARE = f"{AuditMiddleware.__module__}.{AuditMiddleware.__qualname__}"
+
+
+def register() -> None:
+    """Register every check below."""
+    checks.register(check_settings, Tags.compatibility)
+    checks.register(check_fields, Tags.models)
+    checks.register(check_patterns, Tags.models)
+    checks.register(check_middleware, Tags.compatibility)
+    checks.register(check_keys, Tags.security, deploy=True)
+
+
+def check_settings(**_: Any) -> list[CheckMessage]:
+    """audit_log.E001: AUDIT_LOG is wrong. E002: USE_TZ is False."""
+    try:
+        settings = conf.get_settings()
+    except ConfigurationError as error:
+        return [Error(str(error), id="audit_log.E001")]
+    if settings.use_tz:
+        return []
+    return [
+        Error(
+            "USE_TZ is False: times in the log would depend on the server's time zone, and some "
+            "databases refuse them.",
+            hint="Set USE_TZ = True.",
+            id="audit_log.E002",
+        )
+    ]
+
+
+def check_fields(**_: Any) -> list[CheckMessage]:
+    """audit_log.E003: audited() names a field that the model does not have."""
+    found: list[CheckMessage] = []
+    for model in apps.get_models():
+        options = registry.options_for(model)
+        if options is None:
+            continue
+        names = {field.name for field in model._meta.get_fields()}
+        listed = options.open | options.sealed | options.masked | options.excluded
+        found += [
+            Error(
+                f"audited() of {model._meta.label} names the field {name!r}, which it does not "
+                "have.",
+                hint=f"Its fields: {', '.join(sorted(names))}.",
+                obj=model,
+                id="audit_log.E003",
+            )
+            for name in sorted(listed - names)
+        ]
+        if options.subject is not None and not _has(model, options.subject):
+            found.append(
+                Error(
+                    f"audited() of {model._meta.label} has subject={options.subject!r}, which is "
+                    "neither a field nor an attribute.",
+                    obj=model,
+                    id="audit_log.E003",
+                )
+            )
+    return found
+
+
+def _has(model: type[models.Model], name: str) -> bool:
+    return hasattr(model, name) or any(f.attname == name for f in model._meta.concrete_fields)
+
+
+def check_patterns(**_: Any) -> list[CheckMessage]:
+    """audit_log.E004: a pattern of MODELS, EXCLUDE_MODELS or a *_FIELDS setting matches nothing."""
+    try:
+        settings = conf.get_settings()
+    except ConfigurationError:
+        return []  # E001 says so
+    labels = [model._meta.label_lower for model in apps.get_models()]
+    fields = [
+        f"{model._meta.label_lower}.{field.name}"
+        for model in apps.get_models()
+        for field in model._meta.concrete_fields
+    ]
+    found: list[CheckMessage] = []
+    for key, against in (
+        ("MODELS", labels),
+        ("EXCLUDE_MODELS", labels),
+        ("OPEN_FIELDS", fields),
+        ("SEALED_FIELDS", fields),
+        ("MASK_FIELDS", fields),
+        ("EXCLUDE_FIELDS", fields),
+    ):
+        for pattern in getattr(settings, key.lower()):
+            if not registry.matches_any(pattern, against):
+                what = "model" if against is labels else "field"
+                found.append(
+                    Error(
+                        f'AUDIT_LOG["{key}"]: {pattern!r} matches no {what}.',
+                        hint="Patterns are app.Model, app.*, app.Model.field or *.field.",
+                        id="audit_log.E004",
+                    )
+                )
+    return found
+
+
+def check_middleware(**_: Any) -> list[CheckMessage]:
+    """audit_log.W001: the middleware is missing. W002: it is not the first."""
+    names = conf.middleware()
+    if _MIDDLEWARE not in names:
+        return [
+            Warning(
+                f"{_MIDDLEWARE} is not in MIDDLEWARE: events will not know who acted and from "
+                "where, and requests are not recorded.",
+                hint=f'Put "{_MIDDLEWARE}" first in MIDDLEWARE.',
+                id="audit_log.W001",
+            )
+        ]
+    if names[0] != _MIDDLEWARE:
+        return [
+            Warning(
+                f"{_MIDDLEWARE} is not the first of MIDDLEWARE: what those before it answer is "
+                "not recorded, and reading the user may add Vary: Cookie.",
+                hint="Move it to the top.",
+                id="audit_log.W002",
+            )
+        ]
+    return []
+
+
+def check_keys(**_: Any) -> list[CheckMessage]:
+    """audit_log.E005: no ENCRYPTION_KEYS in production. W003: no SIGNING_KEY or INDEX_KEY."""
+    try:
+        settings = conf.get_settings()
+    except ConfigurationError:
+        return []
+    found: list[CheckMessage] = []
+    if not settings.encryption_keys:
+        found.append(
+            Error(
+                "AUDIT_LOG has no ENCRYPTION_KEYS, so the keys are made from SECRET_KEY: whoever "
+                "knows one knows the other, and changing it makes the log unreadable.",
+                hint="Make 32 random bytes in base64 and keep them apart from SECRET_KEY.",
+                id="audit_log.E005",
+            )
+        )
+    for key in ("index_key", "signing_key"):
+        if getattr(settings, key) is None:
+            found.append(
+                Warning(
+                    f"AUDIT_LOG has no {key.upper()}, so it is made from SECRET_KEY and changes "
+                    "with it.",
+                    hint="Make 32 random bytes in base64.",
+                    id="audit_log.W003",
+                )
+            )
+    return found

@@ -1,0 +1,261 @@
+"""The settings of this app: one typed, frozen object, and the only reader of Django's settings.
+
+Every key of `settings.AUDIT_LOG` is optional; an unknown key is refused by name. The object is
+rebuilt when a test overrides the setting.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import difflib
+import ipaddress
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from django.conf import settings as django_settings
+from django.core.signals import setting_changed
+
+from audit_log.exceptions import ConfigurationError
+
+KEY_BYTES: Final = 32
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What `settings.AUDIT_LOG` says, with the defaults filled in.
+
+    Names are those of the keys in lower case. The last four come from Django's own settings.
+    """
+
+    service: str = ""
+    enabled: bool = True
+    models: tuple[str, ...] = ("*",)
+    model_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    exclude_models: tuple[str, ...] = ()
+    open_fields: tuple[str, ...] = ()
+    sealed_fields: tuple[str, ...] = ()
+    mask_fields: tuple[str, ...] = ()
+    exclude_fields: tuple[str, ...] = ()
+    mask_keys: tuple[str, ...] = ()
+    safe_keys: tuple[str, ...] = ()
+    requests: str = "notable"
+    request_body: str = "redacted"
+    exclude_paths: tuple[str, ...] = ()
+    trusted_proxies: int | tuple[Network, ...] = 0
+    request_id_header: str = "X-Request-ID"
+    tenant: str | Callable[..., str | None] | None = None
+    on_failure: str = "allow"
+    spool_dir: Path = Path()
+    queue: str | None = None
+    encryption_keys: Mapping[str, bytes] = field(default_factory=dict)
+    index_key: bytes | None = None
+    signing_key: bytes | None = None
+    secret_keys: tuple[str, ...] = ()
+    use_tz: bool = True
+    user_model: str = "auth.User"
+    max_body_bytes: int = 16 * 1024
+
+    @property
+    def key_names(self) -> dict[str, tuple[str, ...]]:
+        """`MASK_KEYS` and `SAFE_KEYS`, as the functions of `privacy.redaction` take them."""
+        return {"mask_keys": self.mask_keys, "safe_keys": self.safe_keys}
+
+
+def _text(key: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ConfigurationError(f'AUDIT_LOG["{key}"] must be a string, not {value!r}.')
+    return value
+
+
+def _flag(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f'AUDIT_LOG["{key}"] must be True or False, not {value!r}.')
+    return value
+
+
+def _patterns(key: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not all(isinstance(item, str) for item in value):
+        raise ConfigurationError(f'AUDIT_LOG["{key}"] must be a list of strings, not {value!r}.')
+    return tuple(value)
+
+
+def _choice(*allowed: str) -> Callable[[str, Any], str]:
+    def read(key: str, value: Any) -> str:
+        if value not in allowed:
+            raise ConfigurationError(
+                f'AUDIT_LOG["{key}"] must be one of {", ".join(map(repr, allowed))}, not {value!r}.'
+            )
+        return str(value)
+
+    return read
+
+
+def _key(key: str, value: Any) -> bytes:
+    try:
+        secret = base64.b64decode(value, validate=True)
+    except (binascii.Error, TypeError, ValueError) as error:
+        raise ConfigurationError(f'AUDIT_LOG["{key}"] is not base64: {error}.') from error
+    if len(secret) != KEY_BYTES:
+        raise ConfigurationError(
+            f'AUDIT_LOG["{key}"] must be {KEY_BYTES} bytes in base64, not {len(secret)}. '
+            "Make one with: python -c "
+            "'import base64, os; print(base64.b64encode(os.urandom(32)).decode())'"
+        )
+    return secret
+
+
+def _keys(key: str, value: Any) -> Mapping[str, bytes]:
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(
+            f'AUDIT_LOG["{key}"] must be a dict of names and keys, newest first.'
+        )
+    return {name: _key(f"{key}.{name}", secret) for name, secret in value.items()}
+
+
+def _proxies(key: str, value: Any) -> int | tuple[Network, ...]:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, (list, tuple)):
+        try:
+            return tuple(ipaddress.ip_network(item) for item in value)
+        except ValueError as error:
+            raise ConfigurationError(f'AUDIT_LOG["{key}"]: {error}.') from error
+    raise ConfigurationError(
+        f'AUDIT_LOG["{key}"] must be a number of proxies or a list of networks, not {value!r}.'
+    )
+
+
+def _tenant(key: str, value: Any) -> str | Callable[..., str | None] | None:
+    if value is None or isinstance(value, str) or callable(value):
+        return value  # type: ignore[no-any-return]  # a callable is checked where it is called
+    raise ConfigurationError(f'AUDIT_LOG["{key}"] must be a callable or its dotted path.')
+
+
+_READERS: Final[dict[str, Callable[[str, Any], Any]]] = {
+    "SERVICE": _text,
+    "ENABLED": _flag,
+    "EXCLUDE_MODELS": _patterns,
+    "OPEN_FIELDS": _patterns,
+    "SEALED_FIELDS": _patterns,
+    "MASK_FIELDS": _patterns,
+    "EXCLUDE_FIELDS": _patterns,
+    "MASK_KEYS": _patterns,
+    "SAFE_KEYS": _patterns,
+    "REQUESTS": _choice("notable", "all", "off"),
+    "REQUEST_BODY": _choice("redacted", "off"),
+    "EXCLUDE_PATHS": _patterns,
+    "TRUSTED_PROXIES": _proxies,
+    "REQUEST_ID_HEADER": _text,
+    "TENANT": _tenant,
+    "ON_FAILURE": _choice("allow", "block"),
+    "SPOOL_DIR": lambda _key, value: Path(value),
+    "QUEUE": lambda key, value: None if value is None else _text(key, value),
+    "ENCRYPTION_KEYS": _keys,
+    "INDEX_KEY": _key,
+    "SIGNING_KEY": _key,
+}
+KEYS: Final = frozenset(_READERS) | {"MODELS"}
+
+
+def _models(value: Any) -> dict[str, Any]:
+    """`MODELS` mixes patterns and {pattern: options of audited()}."""
+    patterns: list[str] = []
+    options: dict[str, Mapping[str, Any]] = {}
+    if isinstance(value, str):
+        raise ConfigurationError(f'AUDIT_LOG["MODELS"] must be a list, not {value!r}.')
+    for item in value:
+        if isinstance(item, str):
+            patterns.append(item)
+        elif isinstance(item, Mapping):
+            patterns.extend(item)
+            options.update(item)
+        else:
+            raise ConfigurationError(f'AUDIT_LOG["MODELS"] cannot hold {item!r}.')
+    return {"models": tuple(patterns), "model_options": options}
+
+
+def _read(raw: Any) -> dict[str, Any]:
+    if not isinstance(raw, Mapping):
+        raise ConfigurationError(f"AUDIT_LOG must be a dict, not {raw!r}.")
+    values: dict[str, Any] = {}
+    for key, value in raw.items():
+        if key not in KEYS:
+            close = difflib.get_close_matches(str(key), KEYS, n=1)
+            hint = f' Did you mean "{close[0]}"?' if close else ""
+            raise ConfigurationError(f'AUDIT_LOG has no key "{key}".{hint}')
+        if key == "MODELS":
+            values.update(_models(value))
+        else:
+            values[key.lower()] = _READERS[key](key, value)
+    return values
+
+
+def _default_service() -> str:
+    module = os.environ.get("DJANGO_SETTINGS_MODULE") or "django"
+    return module.split(".", 1)[0]
+
+
+def _default_spool(service: str) -> Path:
+    # /var/tmp outlives a reboot (FHS 5.15); one folder per user and service, so none meet.
+    root = Path("/var/tmp")  # noqa: S108 - recording.spool refuses a folder that is not ours alone
+    if not root.is_dir():
+        root = Path(tempfile.gettempdir())
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    return root / f"audit_log-{user}-{service}"
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings in force. Raises ConfigurationError for a wrong key or value."""
+    values = _read(getattr(django_settings, "AUDIT_LOG", {}))
+    service = values.setdefault("service", _default_service())
+    values.setdefault("spool_dir", _default_spool(service))
+    limit = django_settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    return Settings(
+        secret_keys=(django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS),
+        use_tz=django_settings.USE_TZ,
+        user_model=django_settings.AUTH_USER_MODEL,
+        max_body_bytes=16 * 1024 if limit is None else min(16 * 1024, limit),
+        **values,
+    )
+
+
+def middleware() -> list[str]:
+    """Django's MIDDLEWARE."""
+    return list(django_settings.MIDDLEWARE)
+
+
+def default(key: str) -> Any:
+    """The default of a key of `AUDIT_LOG`, for the documentation."""
+    return {item.name: item.default for item in fields(Settings)}[key.lower()]
+
+
+_on_change: list[Callable[[], None]] = []
+
+
+def on_change(reset: Callable[[], None]) -> Callable[[], None]:
+    """Call `reset` whenever the settings change (tests only): caches register here."""
+    _on_change.append(reset)
+    return reset
+
+
+_WATCHED: Final = frozenset(
+    {"AUDIT_LOG", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "USE_TZ", "AUTH_USER_MODEL"}
+)
+
+
+def _changed(*, setting: str, **_: Any) -> None:
+    if setting in _WATCHED:
+        get_settings.cache_clear()
+        for reset in _on_change:
+            reset()
+
+
+setting_changed.connect(_changed, dispatch_uid="audit_log.conf")

@@ -1,0 +1,292 @@
+"""What happened, as immutable values, and their one encoding.
+
+No Django here: the logging service, the auditor's tools and the tests read events without a project.
+The encoding is JSON with a version; `tests/golden/` pins it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from audit_log.exceptions import EncodingError, UnknownVersion
+
+VERSION: Final = 1
+ACTION: Final = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
+OUTCOMES: Final = frozenset({"success", "failure", "denied", "unknown"})
+SOURCES: Final = frozenset(
+    {"orm", "request", "auth", "task", "command", "explicit", "trigger", "import"}
+)
+
+JSON = Any  # str, bool, None, int with |n| < 2**53, and lists and dicts of these
+
+
+class Actor(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who did it. `type` is user, admin, service, system or anonymous."""
+
+    type: str = "system"
+    id: str | None = None
+    label: str | None = None
+    email: str | None = None
+    via: str | None = None
+
+
+class Target(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What it was done to. `type` is the model's `label_lower`, `id` its primary key as text."""
+
+    type: str
+    id: str | None = None
+    label: str | None = None
+
+
+class Request(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The HTTP request an event belongs to, already redacted."""
+
+    id: str | None = None
+    method: str | None = None
+    route: str | None = None
+    path: str | None = None
+    query: str | None = None
+    status: int | None = None
+    duration_ms: int | None = None
+    ip: str | None = None
+    user_agent: str | None = None
+    session: str | None = None
+    body: JSON = None
+
+
+class Redaction(msgspec.Struct, frozen=True, order=True):
+    """That something was masked, cut or never loaded: where (a dotted path), and by which rule."""
+
+    path: str
+    rule: str
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One thing that happened.
+
+    `changes` is {field: [old, new]}, `labels` the same as people read it. `sealed` lists the paths
+    (`changes.note`, `data.gateway`) that are to be stored encrypted; everything else in `changes` and
+    `data` is stored open. `subject` names the person whose data the sealed part is.
+    `emitter` is the process, `emitter_seq` counts its events from 0: a gap shows a loss.
+    """
+
+    version: int
+    id: uuid.UUID
+    occurred_at: datetime
+    action: str
+    outcome: str = "success"
+    actor: Actor | None = None
+    target: Target | None = None
+    tenant: str | None = None
+    changes: dict[str, list[JSON]] | None = None
+    labels: dict[str, list[str | None]] | None = None
+    affected: int | None = None
+    request: Request | None = None
+    trace_id: str | None = None
+    parent_id: str | None = None
+    source: str = "explicit"
+    reason: str | None = None
+    data: dict[str, JSON] | None = None
+    redactions: tuple[Redaction, ...] = ()
+    sealed: tuple[str, ...] = ()
+    subject: str | None = None
+    service: str | None = None  # these three travel once per batch
+    emitter: str | None = None
+    emitter_seq: int | None = None
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """The events of one transaction or request, in the order they happened.
+
+    What all of them share stands here once: `service`, `emitter`, and the number of the first.
+    """
+
+    version: int
+    service: str | None = None
+    emitter: str | None = None
+    emitter_seq: int = 0
+    events: tuple[Event, ...]
+
+
+class _Encoded(msgspec.Struct, frozen=True, kw_only=True):
+    """A Batch whose events are bytes already."""
+
+    version: int = VERSION
+    service: str | None = None
+    emitter: str
+    emitter_seq: int
+    events: list[msgspec.Raw]
+
+
+class _Versioned(msgspec.Struct):
+    version: int
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Batch)
+_version = msgspec.json.Decoder(_Versioned)
+
+
+def encode_event(event: Event) -> bytes:
+    """One event as JSON bytes. Raises EncodingError for values no JSON can hold."""
+    try:
+        return _encoder.encode(event)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise EncodingError(f"Event {event.id} cannot be encoded: {error}") from error
+
+
+def encode_batch(encoded: Sequence[bytes], service: str | None = None) -> bytes:
+    """Events that `encode_event` made, as one batch numbered by this process's emitter."""
+    return _encoder.encode(
+        _Encoded(
+            service=service,
+            emitter=_emitter.name,
+            emitter_seq=_emitter.numbers(len(encoded)),
+            events=[msgspec.Raw(event) for event in encoded],
+        )
+    )
+
+
+def encode_again(event: Event) -> bytes:
+    """A decoded event as a batch of its own, under its first emitter and number."""
+    return _encoder.encode(
+        Batch(
+            version=VERSION,
+            service=event.service,
+            emitter=event.emitter,
+            emitter_seq=event.emitter_seq or 0,
+            events=(msgspec.structs.replace(event, service=None, emitter=None, emitter_seq=None),),
+        )
+    )
+
+
+def decode_batch(payload: bytes) -> list[Event]:
+    """The events of a batch, each with its service, emitter and number.
+
+    Raises EncodingError, or UnknownVersion for a newer format.
+    """
+    try:
+        version = _version.decode(payload).version
+        if version > VERSION:
+            raise UnknownVersion(
+                f"The batch has version {version}; this reader knows {VERSION}. Upgrade the relay."
+            )
+        batch = _decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise EncodingError(f"Not a batch of events: {error}") from error
+    for event in batch.events:
+        if event.version > VERSION:
+            raise UnknownVersion(f"Event {event.id} has version {event.version}.")
+    return [
+        msgspec.structs.replace(
+            event, service=batch.service, emitter=batch.emitter, emitter_seq=batch.emitter_seq + n
+        )
+        for n, event in enumerate(batch.events)
+    ]
+
+
+def format_time(moment: datetime) -> str:
+    """`YYYY-MM-DDTHH:MM:SS.ffffffZ`, always UTC. Raises ValueError for a naive time."""
+    if moment.tzinfo is None:
+        raise ValueError("A naive datetime has no place in the log.")
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "Z"
+
+
+_RANDOM_BITS: Final = 74
+_STEP: Final = 1 << 32  # random steps: neighbours cannot be guessed, 2**41 fit in a millisecond
+_CLOCK_SLACK_MS: Final = 1000
+
+
+class _Ids:
+    """UUIDv7 (RFC 9562), increasing within the process, never the same in two forked ones."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._milliseconds = 0
+        self._random = 0
+
+    def make(self, now_ns: int) -> uuid.UUID:
+        milliseconds = now_ns // 1_000_000
+        with self._lock:
+            # A clock set back by more than a second wins: ids must agree with `occurred_at`.
+            if (
+                milliseconds > self._milliseconds
+                or milliseconds < self._milliseconds - _CLOCK_SLACK_MS
+            ):
+                self._milliseconds = milliseconds
+                self._random = secrets.randbits(_RANDOM_BITS - 1)
+            else:
+                self._random += 1 + secrets.randbelow(_STEP)
+                if self._random >> _RANDOM_BITS:
+                    self._milliseconds += 1
+                    self._random = secrets.randbits(_RANDOM_BITS - 1)
+            milliseconds, bits = self._milliseconds, self._random
+        return uuid.UUID(int=_layout(milliseconds, bits))
+
+
+def _layout(milliseconds: int, bits: int) -> int:
+    high, low = bits >> 62, bits & ((1 << 62) - 1)
+    return (milliseconds << 80) | (0x7 << 76) | (high << 64) | (0b10 << 62) | low
+
+
+class Emitter:
+    """This process: its random name, its ids and its event counter. Renewed after a fork."""
+
+    def __init__(self) -> None:
+        self.name = secrets.token_hex(8)
+        self._ids = _Ids()
+        self._lock = threading.Lock()
+        self._next = 0
+
+    def stamp(self) -> tuple[uuid.UUID, datetime]:
+        """A new id and the moment it stands for, taken from one reading of the clock."""
+        now = time.time_ns()
+        seconds, nanoseconds = divmod(now, 1_000_000_000)
+        moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=nanoseconds // 1000)
+        return self._ids.make(now), moment
+
+    def id_for(self, moment: datetime) -> uuid.UUID:
+        """An id for a moment in the past, random in its lower bits (imports, back-dating)."""
+        milliseconds = int(moment.timestamp() * 1000)
+        return uuid.UUID(int=_layout(milliseconds, secrets.randbits(_RANDOM_BITS)))
+
+    def numbers(self, count: int) -> int:
+        """The first of `count` consecutive numbers for events about to leave the process."""
+        with self._lock:
+            first = self._next
+            self._next += count
+        return first
+
+
+_emitter = Emitter()
+
+
+def emitter() -> Emitter:
+    """The emitter of this process."""
+    return _emitter
+
+
+def _renew_after_fork() -> None:
+    global _emitter  # noqa: PLW0603 - a child must not share its parent's ids, counter or held lock
+    _emitter = Emitter()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_after_fork)
+
+
+def id_agrees(id_: uuid.UUID, occurred_at: datetime, slack_ms: int = 2 * _CLOCK_SLACK_MS) -> bool:
+    """Whether `id_` is a UUIDv7 of about the moment `occurred_at`: anything else was forged."""
+    if id_.version != 7:
+        return False
+    return abs((id_.int >> 80) - int(occurred_at.timestamp() * 1000)) <= slack_ms

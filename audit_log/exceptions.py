@@ -1,0 +1,60 @@
+"""Everything this app raises on purpose, under one root.
+
+AuditLogError
+├── ConfigurationError      a setting, key or registration is wrong (also a ValueError)
+├── EncodingError           bytes that are not what they should be: a batch, an event, a note
+│   └── UnknownVersion      written by a newer version of this app
+├── DecryptionError         a sealed value cannot be opened
+│   ├── UnknownKey          its key is not in the ring, or was destroyed
+│   └── TamperedValue       the value, its place or its key was altered
+├── RecordingFailed         ON_FAILURE is "block" and the batch could not be written
+├── ImmutableRecord         somebody tried to change or delete what is append-only
+├── ForkDetected            the ledger is not an extension of the last published checkpoint
+└── InvalidProof            a proof, checkpoint or signature does not hold
+"""
+
+from __future__ import annotations
+
+
+class AuditLogError(Exception):
+    """The root: catch this to catch everything of ours."""
+
+
+class ConfigurationError(AuditLogError, ValueError):
+    """A setting, key or registration is wrong."""
+
+
+class EncodingError(AuditLogError):
+    """Bytes that are not what they should be."""
+
+
+class UnknownVersion(EncodingError):
+    """Written by a newer version of this app: upgrade the reader first."""
+
+
+class DecryptionError(AuditLogError):
+    """A sealed value cannot be opened."""
+
+
+class UnknownKey(DecryptionError):
+    """The key is not in the ring, or was destroyed on purpose."""
+
+
+class TamperedValue(DecryptionError):
+    """The value, the place it stands in, or its key was altered."""
+
+
+class RecordingFailed(AuditLogError):
+    """ON_FAILURE is "block" and the batch could not be written, so the transaction must fail."""
+
+
+class ImmutableRecord(AuditLogError):
+    """Records, tiles and checkpoints are append-only."""
+
+
+class ForkDetected(AuditLogError):
+    """The ledger is not an extension of the last published checkpoint."""
+
+
+class InvalidProof(AuditLogError):
+    """A proof, checkpoint or signature does not hold."""

@@ -1,0 +1,1 @@
+"""Records, the tree over them, and the signed checkpoints that hold the tree."""

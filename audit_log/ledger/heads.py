@@ -1,0 +1,55 @@
+"""The heads of the streams, and the tiles behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from audit_log.exceptions import InvalidProof
+from audit_log.ledger.merkle import Frontier, TileReader, frontier_reader
+from audit_log.models import Stream, Tile
+
+DEFAULT = "default"
+BOOKKEEPING = "audit_log"
+
+
+def ensure(names: Iterable[str], using: str) -> dict[str, int]:
+    """Make the streams that do not exist yet. Returns the length of each, unlocked."""
+    wanted = sorted(names)
+    sizes = dict(Stream.objects.using(using).filter(pk__in=wanted).values_list("name", "size"))
+    missing = [name for name in wanted if name not in sizes]
+    if missing:
+        Stream.objects.using(using).bulk_create(
+            [Stream(name=name) for name in missing], ignore_conflicts=True
+        )
+    return {name: sizes.get(name, 0) for name in wanted}
+
+
+def lock(names: Iterable[str], using: str) -> dict[str, Stream]:
+    """The head rows, locked in the order of their names so that no two relays deadlock."""
+    rows = Stream.objects.using(using).select_for_update().filter(pk__in=list(names))
+    return {row.name: row for row in rows.order_by("name")}
+
+
+def frontier_of(head: Stream) -> Frontier:
+    """The head's tree. Raises EncodingError where size and hashes disagree."""
+    return Frontier(head.size, bytes(head.partial))
+
+
+def reader_of(head: Stream, using: str) -> TileReader:
+    """Reads the stream's tiles, full ones from their table, partial ones from the head.
+
+    Raises InvalidProof for a full tile that is not there.
+    """
+
+    def read_full(level: int, index: int) -> bytes:
+        tile = (
+            Tile.objects.using(using)
+            .filter(stream=head.name, level=level, index=index)
+            .values_list("hashes", flat=True)
+            .first()
+        )
+        if tile is None:
+            raise InvalidProof(f"Stream {head.name!r} has lost tile {level}/{index}.")
+        return bytes(tile)
+
+    return frontier_reader(frontier_of(head), read_full)

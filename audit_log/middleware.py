@@ -1,0 +1,63 @@
+"""The outermost middleware: opens the context of a request, and closes it whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any, cast
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.http import HttpRequest, HttpResponseBase
+
+from audit_log import context
+from audit_log.capture import requests
+
+
+class AuditMiddleware:
+    """Sync and async. Put it first in MIDDLEWARE, so that it sees what every other one answers."""
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self.get_response = get_response
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Any:
+        if self.is_async:
+            return self._acall(request)
+        scope = requests.begin(request)
+        if scope is None:
+            return self.get_response(request)
+        leave = context.enter(_context(scope))
+        try:
+            response = cast("HttpResponseBase", self.get_response(request))
+            requests.finish(scope, response)
+        finally:
+            leave()
+        return response
+
+    async def _acall(self, request: HttpRequest) -> HttpResponseBase:
+        get_response = cast(
+            "Callable[[HttpRequest], Awaitable[HttpResponseBase]]", self.get_response
+        )
+        scope = requests.begin(request)
+        if scope is None:
+            return await get_response(request)
+        leave = context.enter(_context(scope))
+        try:
+            response = await get_response(request)
+            if requests.is_notable(scope, response.status_code):
+                # Reading the user may query, which the event loop must not wait for.
+                await sync_to_async(scope.actor)()
+            requests.finish(scope, response)
+        finally:
+            leave()
+        return response
+
+
+def _context(scope: requests.RequestScope) -> context.Context:
+    # Nothing of an earlier request on this thread survives, whatever it left behind.
+    return replace(context.Context(), scope=scope, trace_id=scope.trace_id)

@@ -1,0 +1,31 @@
+"""Signed tree heads."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+
+from audit_log.models.append_only import AppendOnly, AppendOnlyQuerySet
+
+
+class Checkpoint(AppendOnly):
+    """A C2SP signed note over (origin, size, root)."""
+
+    id = models.BigAutoField(primary_key=True)
+    stream = models.CharField(max_length=64)
+    size = models.BigIntegerField()
+    root = models.CharField(max_length=64)
+    note = models.TextField()
+    created_at = models.DateTimeField()
+
+    objects = AppendOnlyQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+        indexes: ClassVar = [
+            models.Index(fields=["stream", "size"], name="audit_checkpoint_size"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.stream} at {self.size}"

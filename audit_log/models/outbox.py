@@ -1,0 +1,26 @@
+"""The outbox: batches written in the same transaction as the change, until the relay takes them."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class Outbox(models.Model):
+    """One encrypted batch. `parked_at` is set when it was set aside, with the reason."""
+
+    id = models.BigAutoField(primary_key=True)
+    created_at = models.DateTimeField()
+    event_count = models.IntegerField()
+    payload = models.BinaryField()
+    attempts = models.SmallIntegerField(default=0, db_default=0)
+    next_attempt_at = models.DateTimeField(null=True)
+    parked_at = models.DateTimeField(null=True)
+    parked_reason = models.CharField(max_length=500, null=True)  # noqa: DJ001 - unset is not ""
+
+    class Meta:
+        verbose_name = "outbox batch"
+        verbose_name_plural = "outbox"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"batch {self.pk} ({self.event_count} events)"

@@ -1,0 +1,170 @@
+"""Data-encryption keys: made when first needed, kept wrapped, cached opened for minutes.
+
+A person's key is theirs alone, so that destroying it erases them. Everything else shares a key per
+stream and month.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from django.db import IntegrityError, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from audit_log import conf
+from audit_log.events import emitter
+from audit_log.exceptions import UnknownKey
+from audit_log.models import DataKey
+from audit_log.privacy.encryption import key_ring
+
+_PURPOSE: Final = "data-key"
+_CACHE_SECONDS: Final = 300  # how long a destroyed key may still be known to this process
+_CACHE_ENTRIES: Final = 4096
+RENEW_AFTER: Final = 1 << 30  # records; a GCM key must not seal 2**31 values under random nonces
+
+
+@dataclass(frozen=True, slots=True)
+class OpenKey:
+    """A key ready for use, and until when."""
+
+    id: bytes
+    cipher: AESGCM
+    since: int
+    expires: float
+
+
+_by_scope: dict[str, OpenKey] = {}
+_by_id: dict[bytes, OpenKey] = {}
+
+
+@conf.on_change
+def forget() -> None:
+    """Drop every opened key: they are read again when needed."""
+    _by_scope.clear()
+    _by_id.clear()
+
+
+def subject_scope(subject: str) -> str:
+    """The scope of a person's key."""
+    return f"subject:{subject}"[:255]
+
+
+def stream_scope(stream: str, moment: datetime) -> str:
+    """The scope of what belongs to nobody in particular."""
+    return f"stream:{stream}:{moment:%Y-%m}"
+
+
+def key_for(scope: str, using: str, size: int) -> OpenKey:
+    """The key to seal with; `size` is the stream's length. Raises UnknownKey once destroyed.
+
+    A new key is committed on its own before anything is sealed under it.
+    """
+    cached = _by_scope.get(scope)
+    now = time.monotonic()
+    if cached is not None and cached.expires > now and size - cached.since < RENEW_AFTER:
+        return cached
+    row: DataKey | None = DataKey.objects.using(using).filter(scope=scope).order_by("-generation").first()
+    if row is None or (row.wrapped and size - row.since >= RENEW_AFTER):
+        row = _create(scope, 0 if row is None else row.generation + 1, size, using)
+    return _open(row, using)
+
+
+def cipher_for(key_id: bytes, using: str) -> AESGCM:
+    """The cipher to open a sealed value with. Raises UnknownKey."""
+    cached = _by_id.get(key_id)
+    if cached is not None and cached.expires > time.monotonic():
+        return cached.cipher
+    row = DataKey.objects.using(using).filter(pk=uuid.UUID(bytes=key_id)).first()
+    if row is None:
+        raise UnknownKey(f"There is no data key {uuid.UUID(bytes=key_id)}.")
+    return _open(row, using).cipher
+
+
+def preload(key_ids: Iterable[bytes], using: str) -> None:
+    """Open many keys with one query, for a page of records."""
+    now = time.monotonic()
+    wanted = {
+        uuid.UUID(bytes=id_)
+        for id_ in key_ids
+        if (cached := _by_id.get(id_)) is None or cached.expires <= now
+    }
+    if wanted:
+        for row in DataKey.objects.using(using).filter(pk__in=wanted, wrapped__isnull=False):
+            _open(row, using)
+
+
+def _open(row: DataKey, using: str) -> OpenKey:
+    if row.wrapped is None:
+        raise UnknownKey(f"The data key of {row.scope} was destroyed: its person was erased.")
+    secret = key_ring().decrypt(_PURPOSE, bytes(row.wrapped), row.pk.bytes)
+    opened = OpenKey(row.pk.bytes, AESGCM(secret), row.since, time.monotonic() + _CACHE_SECONDS)
+    if _in_test_case(transaction.get_connection(using)):
+        return opened  # its row vanishes with the test
+    if len(_by_id) >= _CACHE_ENTRIES:
+        forget()
+    _by_id[opened.id] = _by_scope[row.scope] = opened
+    return opened
+
+
+def _create(scope: str, generation: int, size: int, using: str) -> DataKey:
+    id_, now = emitter().stamp()
+    row = DataKey(
+        id=id_,
+        scope=scope,
+        generation=generation,
+        since=size,
+        wrapped=key_ring().encrypt(_PURPOSE, os.urandom(conf.KEY_BYTES), id_.bytes),
+        created_at=now,
+    )
+    connection = transaction.get_connection(using)
+    try:
+        _insert_apart(row, connection)
+    except IntegrityError:
+        # Another relay made it first; theirs is committed, so read it.
+        return DataKey.objects.using(using).get(scope=scope, generation=generation)
+    return row
+
+
+def _insert_apart(row: DataKey, connection: BaseDatabaseWrapper) -> None:
+    """In a transaction of its own, even while the relay's is open.
+
+    Were the key to roll back with the relay's batch, values sealed under it elsewhere would be
+    lost. SQLite has one writer, so there the relay seals before it begins its transaction.
+    """
+    if not connection.in_atomic_block:
+        row.save(using=connection.alias, force_insert=True)
+        return
+    if connection.vendor == "sqlite" or _in_test_case(connection):
+        with transaction.atomic(using=connection.alias):
+            row.save(using=connection.alias, force_insert=True)
+        return
+    apart = connection.copy()
+    try:
+        columns = list(row._meta.concrete_fields)  # noqa: SLF001 - Model._meta is public API
+        quote = connection.ops.quote_name
+        with apart.cursor() as cursor:
+            cursor.execute(
+                f"INSERT INTO {quote(row._meta.db_table)} "  # noqa: S608, SLF001 - our own names
+                f"({', '.join(quote(field.column) for field in columns)}) "
+                f"VALUES ({', '.join(['%s'] * len(columns))})",
+                [
+                    field.get_db_prep_save(getattr(row, field.attname), apart)
+                    for field in columns
+                ],
+            )
+    finally:
+        apart.close()
+
+
+def _in_test_case(connection: BaseDatabaseWrapper) -> bool:
+    """Inside Django's TestCase the outermost block never commits; what we add must vanish too."""
+    return bool(getattr(connection, "atomic_blocks", None)) and any(
+        getattr(block, "_from_testcase", False) for block in connection.atomic_blocks
+    )

@@ -1,0 +1,180 @@
+"""AES-256-GCM, the key ring, and blind indexes.
+
+A sealed value is `0x01 || flags || key_id(16) || nonce(12) || ciphertext`. The header is part of
+the additional data, so nothing of it can be altered, and the place it stands in is too, so that it
+cannot be moved. Plaintexts are deflated when that makes them shorter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import uuid
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from audit_log import conf
+from audit_log.exceptions import TamperedValue, UnknownKey
+
+FORMAT: Final = 1
+DEFLATED: Final = 1
+KEY_ID_BYTES: Final = 16
+_NONCE_BYTES: Final = 12
+HEADER_BYTES: Final = 2 + KEY_ID_BYTES + _NONCE_BYTES
+_WORTH_DEFLATING: Final = 200
+_MAX_INFLATED: Final = 64 * 1024 * 1024
+
+
+def seal(key_id: bytes, cipher: AESGCM, plaintext: bytes, place: bytes) -> bytes:
+    """Encrypt. `place` is what the value is bound to: record id and column, say."""
+    flags = 0
+    if len(plaintext) >= _WORTH_DEFLATING:
+        deflated = zlib.compress(plaintext, 1)
+        if len(deflated) < len(plaintext):
+            plaintext, flags = deflated, DEFLATED
+    nonce = os.urandom(_NONCE_BYTES)
+    header = bytes((FORMAT, flags)) + key_id + nonce
+    return header + cipher.encrypt(nonce, plaintext, header + place)
+
+
+def place_of(record_id: uuid.UUID, column: str) -> bytes:
+    """What the sealed columns of a record are bound to."""
+    return record_id.bytes + column.encode()
+
+
+def key_id_of(sealed: bytes) -> bytes:
+    """The id of the key that a sealed value needs. Raises TamperedValue."""
+    if len(sealed) <= HEADER_BYTES or sealed[0] != FORMAT:
+        raise TamperedValue("Not a sealed value: its header is not one this version writes.")
+    return sealed[2 : 2 + KEY_ID_BYTES]
+
+
+def open_sealed(sealed: bytes, key_of: Callable[[bytes], AESGCM], place: bytes) -> bytes:
+    """Decrypt. Raises UnknownKey or TamperedValue."""
+    sealed = bytes(sealed)
+    cipher = key_of(key_id_of(sealed))
+    header, body = sealed[:HEADER_BYTES], sealed[HEADER_BYTES:]
+    try:
+        plaintext = cipher.decrypt(header[-_NONCE_BYTES:], body, header + place)
+    except InvalidTag as error:
+        raise TamperedValue("A sealed value, its place or its key was altered.") from error
+    if not header[1] & DEFLATED:
+        return plaintext
+    inflater = zlib.decompressobj()
+    try:
+        return inflater.decompress(plaintext, _MAX_INFLATED)
+    except zlib.error as error:
+        raise TamperedValue("A sealed value does not inflate.") from error
+
+
+def derive(secret: bytes, purpose: str) -> bytes:
+    """32 bytes for one purpose (HKDF-SHA256, RFC 5869)."""
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose.encode()).derive(secret)
+
+
+@dataclass(frozen=True, slots=True)
+class RingKey:
+    """A key of `ENCRYPTION_KEYS`. Its id is a fingerprint, so a renamed key is still found."""
+
+    name: str
+    secret: bytes
+    id: bytes
+
+    def cipher(self, purpose: str) -> AESGCM:
+        """The cipher for one purpose; no key is used for two."""
+        return AESGCM(derive(self.secret, f"audit_log/{purpose}/v1"))
+
+
+def _ring_key(name: str, secret: bytes) -> RingKey:
+    id_ = hashlib.sha256(b"audit_log/key-id/v1\0" + secret).digest()[:KEY_ID_BYTES]
+    return RingKey(name, secret, id_)
+
+
+class KeyRing:
+    """`ENCRYPTION_KEYS`, newest first; without them, keys made from SECRET_KEY and fallbacks."""
+
+    def __init__(self, keys: list[RingKey]) -> None:
+        self.keys = keys
+        self._by_id = {key.id: key for key in keys}
+        self._ciphers: dict[tuple[bytes, str], AESGCM] = {}
+
+    def _cipher(self, id_: bytes, purpose: str) -> AESGCM:
+        cached = self._ciphers.get((id_, purpose))
+        if cached is None:
+            key = self._by_id.get(id_)
+            if key is None:
+                raise UnknownKey(
+                    f"No key with fingerprint {id_.hex()} in the ring, which holds: "
+                    f"{', '.join(key.name for key in self.keys)}. Put the old key back, "
+                    'behind the first, into AUDIT_LOG["ENCRYPTION_KEYS"].'
+                )
+            cached = self._ciphers[id_, purpose] = key.cipher(purpose)
+        return cached
+
+    def encrypt(self, purpose: str, plaintext: bytes, place: bytes = b"") -> bytes:
+        """Under the first key."""
+        first = self.keys[0].id
+        return seal(first, self._cipher(first, purpose), plaintext, purpose.encode() + place)
+
+    def decrypt(self, purpose: str, sealed: bytes, place: bytes = b"") -> bytes:
+        """By whichever key it needs. Raises UnknownKey or TamperedValue."""
+        return open_sealed(
+            sealed, lambda id_: self._cipher(id_, purpose), purpose.encode() + place
+        )
+
+
+@lru_cache(maxsize=1)
+def key_ring() -> KeyRing:
+    """The ring of the settings in force."""
+    settings = conf.get_settings()
+    if settings.encryption_keys:
+        return KeyRing([_ring_key(*item) for item in settings.encryption_keys.items()])
+    return KeyRing(
+        [
+            _ring_key(f"SECRET_KEY[{n}]", derive(secret.encode(), "audit_log/ring/v1"))
+            for n, secret in enumerate(settings.secret_keys)
+        ]
+    )
+
+
+@lru_cache(maxsize=1)
+def _index_key() -> bytes:
+    settings = conf.get_settings()
+    return settings.index_key or derive(settings.secret_keys[0].encode(), "audit_log/index/v1")
+
+
+@lru_cache(maxsize=1)
+def signing_seed() -> bytes:
+    """The Ed25519 seed that signs checkpoints."""
+    settings = conf.get_settings()
+    return settings.signing_key or derive(settings.secret_keys[0].encode(), "audit_log/sign/v1")
+
+
+@conf.on_change
+def _forget() -> None:
+    key_ring.cache_clear()
+    _index_key.cache_clear()
+    signing_seed.cache_clear()
+
+
+def blind_index(kind: str, value: str | None) -> str | None:
+    """A keyed token (32 hex) of a lower-cased value: finds it exactly, tells nothing else."""
+    if not value:
+        return None
+    text = f"{kind}\0{value.lower()}".encode("utf-8", "replace")
+    return hmac.new(_index_key(), text, hashlib.sha256).hexdigest()[:32]
+
+
+def fingerprint(kind: str, value: str) -> str:
+    """8 hex of a keyed hash: equal values can be correlated, none can be guessed back."""
+    text = f"{kind}\0{value}".encode("utf-8", "replace")
+    return hmac.new(_index_key(), text, hashlib.sha256).hexdigest()[:8]

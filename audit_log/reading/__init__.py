@@ -1,0 +1,1 @@
+"""Asking the log: history, search, and opening what is sealed."""

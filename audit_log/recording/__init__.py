@@ -1,0 +1,1 @@
+"""The one way in: from an event in memory to a batch that cannot be lost."""

@@ -1,0 +1,76 @@
+"""Events that no transaction waits for: requests and usage. Written in the background.
+
+A kill loses what is queued here, never a change; what does not fit is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from audit_log.events import Event
+from audit_log.recording import losses, nudge, pending
+
+_MAX_EVENTS: Final = 10_000
+_queue: deque[Event] = deque()
+_before_flush: list[Callable[[], None]] = []
+
+
+def _after_fork() -> None:
+    _queue.clear()  # the parent writes what it captured
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def before_flush(callback: Callable[[], None]) -> None:
+    """Have `callback` add what it has gathered (usage summaries) before each write."""
+    _before_flush.append(callback)
+
+
+def enqueue(event: Event) -> None:
+    """Buffer `event`. A full buffer drops it and counts."""
+    if len(_queue) >= _MAX_EVENTS:
+        losses.count("requests_dropped")
+        return
+    _queue.append(event)
+    if not nudge.wake(committed=False):
+        flush()  # no thread can be had, so the request's own must do
+
+
+def flush() -> int:
+    """Write what this process has buffered, on the calling thread's connection. How many."""
+    for callback in _before_flush:
+        callback()
+    events = []
+    while _queue:
+        events.append(_queue.popleft())
+    if events:
+        try:
+            _write(events)
+        except Exception:
+            losses.count("requests_lost", len(events))
+            raise
+    return len(events)
+
+
+def _write(events: Sequence[Event]) -> None:
+    connection = connections[DEFAULT_DB_ALIAS]
+    with pending.bracket(connection):
+        for event in events:
+            pending.add(connection, event)
+
+
+def _flush_apart() -> None:
+    try:
+        flush()
+    finally:
+        connections.close_all()  # the thread keeps no database session between rounds
+
+
+nudge.on_tick(_flush_apart)

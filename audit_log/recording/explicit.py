@@ -1,0 +1,130 @@
+"""What projects call themselves: `record`, `acting`, `suspended`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from audit_log import context
+from audit_log.conf import get_settings
+from audit_log.events import ACTION, OUTCOMES, Actor, Event, Redaction, Target
+from audit_log.privacy.policies import Policy, data_policy
+from audit_log.privacy.redaction import mask, redact
+from audit_log.recording import pending
+from audit_log.recording.people import actor_of
+from audit_log.recording.targets import target_of
+from audit_log.recording.values import clean, plain
+
+if TYPE_CHECKING:
+    from django.db.models import Model
+
+MAX_ACTION = 128
+
+
+def record(
+    action: str,
+    *,
+    target: Model | Target | None = None,
+    data: Mapping[str, Any] | None = None,
+    reason: str | None = None,
+    outcome: str = "success",
+    using: str | None = None,
+) -> Event:
+    """Record something only the project knows about, in the transaction that is open.
+
+    `data` follows the field policies: by name, then by type (text is sealed). Returns the event.
+    Raises ValueError for an action that is not `words.with_dots` or an unknown outcome.
+    """
+    if len(action) > MAX_ACTION or not ACTION.fullmatch(action):
+        raise ValueError(
+            f"{action!r} is no action: write lower-case words joined by dots, "
+            f"{MAX_ACTION} characters at most, such as 'payment.refunded'."
+        )
+    if outcome not in OUTCOMES:
+        raise ValueError(f"outcome must be one of {', '.join(sorted(OUTCOMES))}, not {outcome!r}.")
+    values, sealed, redactions = _data(data)
+    alias = using or getattr(getattr(target, "_state", None), "db", None) or DEFAULT_DB_ALIAS
+    extra = {} if reason is None else {"reason": clean(reason)}
+    event = context.new_event(
+        action,
+        source="explicit",
+        outcome=outcome,
+        target=target if target is None or isinstance(target, Target) else target_of(target),
+        data=values,
+        sealed=sealed,
+        redactions=redactions,
+        **extra,
+    )
+    pending.add(connections[alias], event)
+    return event
+
+
+def _data(
+    data: Mapping[str, Any] | None,
+) -> tuple[dict[str, Any] | None, tuple[str, ...], tuple[Redaction, ...]]:
+    if not data:
+        return None, (), ()
+    values: dict[str, Any] = {}
+    sealed: list[str] = []
+    redactions: list[Redaction] = []
+    for raw_key, raw in data.items():
+        key = clean(str(raw_key))
+        path = f"data.{key}"
+        value, marks = plain(raw, path)
+        redactions += marks
+        policy = data_policy(key, value)
+        if policy.policy is Policy.EXCLUDED:
+            continue
+        if policy.policy is Policy.MASKED:
+            value = mask(value, keep_last4=policy.keep_last4)
+            redactions.append(Redaction(path, policy.rule))
+        else:
+            value, marks = redact(value, path, **get_settings().key_names)
+            redactions += marks
+        if policy.policy is Policy.SEALED:
+            sealed.append(path)
+        values[key] = value
+    return values, tuple(sealed), tuple(redactions)
+
+
+@contextmanager
+def acting(
+    actor: Any = None, *, reason: str | None = None, tenant: str | None = None
+) -> Iterator[None]:
+    """Everything inside is done by `actor` (a user, an Actor, or a name), for `reason`.
+
+    What is not given stays as it was; nested blocks restore the outer one.
+    """
+    values: dict[str, Any] = {}
+    if actor is not None:
+        values["actor"] = _as_actor(actor)
+    if reason is not None:
+        values["reason"] = clean(reason)
+    if tenant is not None:
+        values["tenant"] = clean(tenant)
+    with context.changed(**values):
+        yield
+
+
+def _as_actor(actor: Any) -> Actor:
+    if isinstance(actor, Actor):
+        return actor
+    if isinstance(actor, str):
+        return Actor(type="service", id=clean(actor), label=clean(actor))
+    return actor_of(actor)
+
+
+@contextmanager
+def suspended(reason: str | None = None) -> Iterator[None]:
+    """Capture nothing inside, in this thread or task. That it was so is recorded."""
+    if not context.current().suspended:
+        record("audit_log.suspended", reason=reason)
+    leave = context.enter(replace(context.current(), suspended=True))
+    try:
+        yield
+    finally:
+        leave()

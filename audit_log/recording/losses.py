@@ -1,0 +1,40 @@
+"""Everything this process had to give up, counted by reason. Nothing is dropped uncounted."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from typing import Final
+
+logger = logging.getLogger("audit_log")
+
+_WARN_EVERY_SECONDS: Final = 30.0
+_lock = threading.Lock()
+_counts: Counter[str] = Counter()
+_warned: dict[str, float] = {}
+
+
+def count(reason: str, number: int = 1) -> None:
+    """Add to the count of `reason`."""
+    with _lock:
+        _counts[reason] += number
+
+
+def counts() -> dict[str, int]:
+    """What was counted in this process since it started."""
+    with _lock:
+        return dict(_counts)
+
+
+def warn(reason: str, message: str, *args: object) -> None:
+    """Count, and log with the current exception, but not more than once in 30 seconds a reason."""
+    now = time.monotonic()
+    with _lock:
+        _counts[reason] += 1
+        last = _warned.get(reason)
+        if last is not None and now - last < _WARN_EVERY_SECONDS:
+            return
+        _warned[reason] = now
+    logger.error(message, *args, exc_info=True)

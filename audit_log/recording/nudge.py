@@ -1,0 +1,193 @@
+"""Tell Celery there is work, from a thread of its own: no request ever waits for a broker.
+
+One lazy daemon thread a process. It coalesces 100 ms of commits into one message without a
+payload, and runs what else must not cost a request anything (`on_tick`). While Django's test
+environment is set up it does not start: it would write outside the test's transaction.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from audit_log.conf import get_settings
+from audit_log.recording import losses
+
+logger = logging.getLogger("audit_log")
+
+TASK: Final = "audit_log.relay"
+_COALESCE_SECONDS: Final = 0.1
+_IDLE_SECONDS: Final = 30.0
+_BREAKER_SECONDS: Final = 30.0
+_EXPIRES_SECONDS: Final = 60
+_EXIT_SECONDS: Final = 2.0
+# Other transports know no such options, and an unknown one would be an error.
+_BOUNDED: Final = {
+    "redis": {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "max_retries": 0},
+    "rediss": {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "max_retries": 0},
+    "amqp": {"read_timeout": 0.5, "write_timeout": 0.5, "max_retries": 0},
+    "pyamqp": {"read_timeout": 0.5, "write_timeout": 0.5, "max_retries": 0},
+}
+
+
+class _Tick:
+    """Work of the thread that is due every `every` seconds, 0 for every round."""
+
+    def __init__(self, call: Callable[[], object], every: float) -> None:
+        self.call = call
+        self.every = every
+        self.due = 0.0
+
+    def run(self) -> None:
+        if time.monotonic() < self.due:
+            return
+        self.due = time.monotonic() + self.every
+        try:
+            self.call()
+        except Exception:  # noqa: BLE001 - the thread must outlive every fault
+            losses.warn("tick_failed", "The nudge thread could not finish %r.", self.call)
+
+
+class _Nudger:
+    """The thread and its flag. Made anew after a fork."""
+
+    def __init__(self) -> None:
+        self._flag = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._broken_until = 0.0
+        self._stopping = False
+        self._committed = False
+
+    def wake(self, *, committed: bool) -> bool:
+        """Ask for a round. False when no thread can be had: the interpreter shuts down, say."""
+        self._committed = self._committed or committed
+        if self._flag.is_set():
+            return True
+        if not self._start():
+            return False
+        self._flag.set()
+        return True
+
+    def _start(self) -> bool:
+        if self._thread is not None and self._thread.is_alive():
+            return True
+        with self._lock:
+            if self._thread is not None and self._thread.is_alive():
+                return True
+            thread = threading.Thread(target=self._run, name="audit_log.nudge", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                return False
+            self._thread = thread
+            return True
+
+    def _run(self) -> None:
+        while True:
+            self._flag.wait(_IDLE_SECONDS)
+            stopping = self._stopping
+            if not stopping:
+                time.sleep(_COALESCE_SECONDS)
+            self._flag.clear()
+            for tick in _ticks:
+                tick.run()
+            self._send()
+            if stopping:
+                return
+
+    def _send(self) -> None:
+        if not self._committed or time.monotonic() < self._broken_until:
+            return
+        self._committed = False
+        try:
+            send()
+        except Exception as error:  # noqa: BLE001 - kombu's transports raise anything
+            losses.count("nudge_failed")
+            if not self._broken_until:
+                logger.warning(
+                    "The Celery broker took no message (%s: %s). Nothing is lost: the batches "
+                    "wait in the outbox for the next sweep.",
+                    type(error).__name__,
+                    error,
+                )
+            self._broken_until = time.monotonic() + _BREAKER_SECONDS
+            self._committed = True
+        else:
+            self._broken_until = 0.0
+
+    def stop(self) -> None:
+        """Let the thread finish what waits, bounded in time."""
+        if self._thread is not None and self._thread.is_alive():
+            self._stopping = True
+            self._flag.set()
+            self._thread.join(_EXIT_SECONDS)
+
+
+_nudger = _Nudger()
+_ticks: list[_Tick] = []
+
+
+def _after_fork() -> None:
+    global _nudger  # noqa: PLW0603 - the thread did not survive the fork, its locks may be held
+    _nudger = _Nudger()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+atexit.register(lambda: _nudger.stop())
+
+
+def on_tick(call: Callable[[], object], *, every: float = 0.0) -> None:
+    """Have the thread call `call` in its rounds, at most every `every` seconds."""
+    _ticks.append(_Tick(call, every))
+
+
+def in_test_environment() -> bool:
+    """Whether Django's test runner (or pytest-django) has set up its environment."""
+    utils = sys.modules.get("django.test.utils")
+    state = getattr(utils, "_TestState", None)
+    return getattr(state, "saved_data", None) is not None
+
+
+def wake(*, committed: bool = True) -> bool:
+    """There is work: say so, soon. Costs a flag. False when no thread can be had."""
+    return in_test_environment() or _nudger.wake(committed=committed)
+
+
+def send() -> None:
+    """One message: there is work. Own bounded connection, no retries, no result, no payload."""
+    app = celery_app()
+    if app is None:
+        return
+    scheme = str(app.conf.broker_url or "amqp").partition(":")[0]
+    with app.connection_for_write(
+        connect_timeout=0.5, transport_options=_BOUNDED.get(scheme, {})
+    ) as connection:
+        options: dict[str, Any] = {}
+        if (queue := get_settings().queue) is not None:
+            options["queue"] = queue
+        app.send_task(
+            TASK,
+            connection=connection,
+            ignore_result=True,
+            retry=False,
+            expires=_EXPIRES_SECONDS,
+            **options,
+        )
+
+
+def celery_app() -> Any:
+    """The project's Celery app, or None when it has none or runs its tasks eagerly."""
+    from celery import _state  # noqa: PLC0415 - only processes that nudge pay for Celery
+
+    app = _state.get_current_app()
+    if app.main in {None, "default"} or app.conf.task_always_eager:
+        return None
+    return app

@@ -1,0 +1,280 @@
+"""Events that wait for their transaction, in a list of our own on the connection.
+
+Not in `on_commit`: host projects count those callbacks, a foreign one that raises drops the rest,
+and none runs before COMMIT. Five methods of each connection are wrapped instead: a rolled-back
+savepoint drops its events, and what is left just before the outermost COMMIT becomes one INSERT.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Final, Protocol
+
+from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+
+from audit_log import signals
+from audit_log.events import Event
+from audit_log.exceptions import RecordingFailed
+from audit_log.recording import losses, nudge, outbox, spool
+
+
+class Mark:
+    """A place in a transaction. `undone` once that place was rolled back; `settled` once committed.
+
+    Snapshots keep the mark they were taken under, so they know whether they still hold.
+    """
+
+    __slots__ = ("settled", "undone")
+
+    def __init__(self) -> None:
+        self.undone = False
+        self.settled = False
+
+
+class Tap(Protocol):
+    """Sees events as they are captured (`audit_log.testing`)."""
+
+    def captured(self, event: Event) -> None: ...
+
+    def dropped(self, event: Event) -> None: ...
+
+
+_taps: list[Tap] = []
+
+
+def tap(listener: Tap) -> Callable[[], None]:
+    """Let `listener` see every event of this process. Returns what ends it."""
+    _taps.append(listener)
+    return lambda: _taps.remove(listener)
+
+
+class Work:
+    """What one connection has captured in its open transaction."""
+
+    __slots__ = ("items", "marks")
+
+    def __init__(self) -> None:
+        self.items: list[tuple[Mark, Event]] = []
+        self.marks: list[tuple[int, Mark]] = []
+
+    def mark(self, savepoint_state: int) -> Mark:
+        """The mark of the present place; savepoints are told apart by Django's running count."""
+        if self.marks and self.marks[-1][0] == savepoint_state:
+            return self.marks[-1][1]
+        mark = Mark()
+        self.marks.append((savepoint_state, mark))
+        return mark
+
+    def undo(self, since: int = -1) -> None:
+        """Drop what was captured since savepoint number `since` was made (all by default)."""
+        kept = []
+        for state, mark in self.marks:
+            if state >= since:
+                mark.undone = True
+            else:
+                kept.append((state, mark))
+        self.marks = kept
+        for mark, event in self.items:
+            if mark.undone:
+                for listener in _taps:
+                    listener.dropped(event)
+        self.items = [item for item in self.items if not item[0].undone]
+
+    def settle(self) -> None:
+        """The transaction has committed."""
+        for _, mark in self.marks:
+            mark.settled = True
+        self.marks, self.items = [], []
+
+
+def work_of(connection: BaseDatabaseWrapper) -> Work:
+    """The work of a connection, whose hooks are installed if they were not."""
+    work: Work | None = getattr(connection, "audit_log_work", None)
+    return install(connection) if work is None else work
+
+
+def mark(connection: BaseDatabaseWrapper) -> Mark:
+    """The mark of the place where the connection's transaction stands."""
+    return work_of(connection).mark(connection.savepoint_state)
+
+
+def add(connection: BaseDatabaseWrapper, event: Event) -> None:
+    """Let `event` wait for the open transaction; without one, give it one of its own."""
+    if in_transaction(connection):
+        _append(connection, event)
+        return
+    with bracket(connection):
+        _append(connection, event)
+
+
+def _append(connection: BaseDatabaseWrapper, event: Event) -> None:
+    work = work_of(connection)
+    work.items.append((work.mark(connection.savepoint_state), event))
+    for listener in _taps:
+        listener.captured(event)
+    for receiver, error in signals.captured.send_robust(
+        sender=None, event=event, using=connection.alias
+    ):
+        if isinstance(error, Exception):
+            losses.warn("receiver_failed", "A receiver of `captured` failed: %r.", receiver)
+
+
+def in_transaction(connection: BaseDatabaseWrapper) -> bool:
+    """Whether what happens on the connection now waits for a COMMIT."""
+    return connection.in_atomic_block or not connection.get_autocommit()
+
+
+@contextmanager
+def bracket(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """A transaction around one write in autocommit; nothing at all inside somebody's own.
+
+    Its BEGIN and COMMIT stay out of the project's query log.
+    """
+    if in_transaction(connection):
+        yield
+        return
+    block = transaction.atomic(using=connection.alias)
+    with outbox.quiet(connection):
+        block.__enter__()
+    try:
+        yield
+    except BaseException:
+        with outbox.quiet(connection):
+            block.__exit__(*sys.exc_info())
+        raise
+    if connection.run_on_commit:
+        block.__exit__(None, None, None)  # the project's own callbacks run in there: log them
+        return
+    with outbox.quiet(connection):
+        block.__exit__(None, None, None)
+
+
+def write_early(connection: BaseDatabaseWrapper) -> int:
+    """Put what waits into the outbox now, in the open transaction; it still falls with it.
+
+    For tests, whose transaction never commits. How many events.
+    """
+    work = work_of(connection)
+    events = [event for _, event in work.items]
+    if events:
+        with outbox.quiet(connection):
+            outbox.insert(connection, outbox.rows_of(events))
+        work.items = []
+    return len(events)
+
+
+def install(connection: BaseDatabaseWrapper, **_: Any) -> Work:
+    """Wrap the five methods of one connection. Harmless when done twice."""
+    existing: Work | None = getattr(connection, "audit_log_work", None)
+    if existing is not None:
+        return existing
+    work = Work()
+    connection.audit_log_work = work  # type: ignore[attr-defined]
+    for name, hook in _HOOKS.items():
+        setattr(connection, name, partial(hook, connection, getattr(connection, name)))
+    return work
+
+
+def _on_connection_created(*, connection: BaseDatabaseWrapper, **_: Any) -> None:
+    install(connection)
+
+
+def install_everywhere() -> None:
+    """Install on every connection there is and on those to come."""
+    connection_created.connect(_on_connection_created, dispatch_uid="audit_log.recording")
+    for connection in connections.all(initialized_only=True):
+        install(connection)
+
+
+def uninstall_everywhere() -> None:
+    """Take the hooks off again (tests, `ENABLED: False`)."""
+    connection_created.disconnect(dispatch_uid="audit_log.recording")
+    for connection in connections.all(initialized_only=True):
+        if hasattr(connection, "audit_log_work"):
+            del connection.audit_log_work
+            for name in _HOOKS:
+                del connection.__dict__[name]
+
+
+def _commit(connection: BaseDatabaseWrapper, original: Callable[[], None]) -> None:
+    _with_flush(connection, original)
+
+
+def _set_autocommit(
+    connection: BaseDatabaseWrapper,
+    original: Callable[..., None],
+    autocommit: bool,  # noqa: FBT001 - Django's signature
+    *args: Any,
+    **options: Any,
+) -> None:
+    # Django commits open work here without calling commit().
+    if autocommit:
+        _with_flush(connection, partial(original, autocommit, *args, **options))
+    else:
+        original(autocommit, *args, **options)
+
+
+def _with_flush(connection: BaseDatabaseWrapper, commit: Callable[[], None]) -> None:
+    work = work_of(connection)
+    if connection.in_atomic_block or not work.marks:
+        commit()  # refused inside a block; nothing of ours otherwise
+        return
+    unwritten = _flush(connection, work) if work.items else []
+    had_items = bool(work.items)
+    commit()
+    work.settle()
+    if unwritten:
+        spool.write(connection.alias, unwritten)
+    if had_items:
+        nudge.wake()
+
+
+def _flush(connection: BaseDatabaseWrapper, work: Work) -> list[outbox.Row]:
+    try:
+        return outbox.flush(connection, [event for _, event in work.items])
+    except RecordingFailed:
+        connection.rollback()  # Atomic does so for database errors only
+        raise
+
+
+def _rollback(connection: BaseDatabaseWrapper, original: Callable[[], None]) -> None:
+    if connection.in_atomic_block:
+        original()  # refused: nothing is rolled back
+        return
+    try:
+        original()
+    finally:
+        work_of(connection).undo()
+
+
+def _savepoint_rollback(
+    connection: BaseDatabaseWrapper, original: Callable[[str], None], sid: str
+) -> None:
+    original(sid)
+    # Django's savepoints are named "s<thread>_x<running number>".
+    number = sid.rpartition("_x")[2] if sid else ""
+    if number.isdigit():
+        work_of(connection).undo(int(number))
+
+
+def _close(connection: BaseDatabaseWrapper, original: Callable[[], None]) -> None:
+    try:
+        original()
+    finally:
+        work = work_of(connection)
+        if work.marks:
+            work.undo()  # the server rolls back what a closed connection left open
+
+
+_HOOKS: Final[dict[str, Callable[..., None]]] = {
+    "commit": _commit,
+    "rollback": _rollback,
+    "savepoint_rollback": _savepoint_rollback,
+    "set_autocommit": _set_autocommit,
+    "close": _close,
+}

@@ -1,0 +1,37 @@
+"""Users as actors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from audit_log.events import Actor
+from audit_log.recording.values import clean, safe_str
+
+
+def actor_of(user: Any) -> Actor:
+    """The actor a Django user is; anything that is not logged in is anonymous.
+
+    Works for swapped user models without username, email or staff flags.
+    """
+    if not getattr(user, "is_authenticated", False):
+        return Actor(type="anonymous")
+    admin = getattr(user, "is_staff", False) or getattr(user, "is_superuser", False)
+    pk = getattr(user, "pk", None)
+    return Actor(
+        type="admin" if admin else "user",
+        id=None if pk is None else safe_str(pk)[:255],
+        label=_label(user),
+        email=_email(user),
+    )
+
+
+def _label(user: Any) -> str | None:
+    get_username = getattr(user, "get_username", None)
+    label = safe_str(get_username()) if callable(get_username) else safe_str(user)
+    return label[:256] or None
+
+
+def _email(user: Any) -> str | None:
+    name = getattr(type(user), "EMAIL_FIELD", "email")
+    value = getattr(user, name, None) if isinstance(name, str) and name else None
+    return clean(value)[:254] or None if isinstance(value, str) else None

@@ -1,0 +1,185 @@
+"""Which models are audited, and what their own code asked for.
+
+All models are, except bookkeeping. Options come from `audited()`, `register()` or the setting
+`MODELS`; `privacy.policies` turns them into a policy for each field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from django.apps import apps
+
+from audit_log import conf
+from audit_log.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from django.db.models import Model
+
+_M = TypeVar("_M", bound="type[Model]")
+
+# Not business data: Django's own bookkeeping, credentials that live in a table, and the counters
+# of well-known apps that change with every request or task.
+NOT_AUDITED: Final = (
+    "audit_log.*",
+    "admin.logentry",
+    "contenttypes.*",
+    "migrations.*",
+    "sessions.*",
+    "authtoken.*",
+    "token_blacklist.*",
+    "otp_static.*",
+    "otp_totp.*",
+    "oauth2_provider.*token",
+    "oauth2_provider.grant",
+    "knox.*",
+    "django_celery_results.*",
+    "django_celery_beat.*",
+    "axes.*",
+)
+BEFORE: Final = ("loaded", "database")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a model asked for. Names are field names.
+
+    `subject` names the field (or the property) that identifies the person whose data this is.
+    `before` says where old values come from: "loaded" (no query) or "database" (one, exact).
+    """
+
+    open: frozenset[str] = frozenset()
+    sealed: frozenset[str] = frozenset()
+    masked: frozenset[str] = frozenset()
+    excluded: frozenset[str] = frozenset()
+    subject: str | None = None
+    before: str = "loaded"
+
+
+_DEFAULT: Final = Options()
+_registered: dict[type[Model], Options | None] = {}
+_resolved: dict[type[Model], Options | None] = {}
+
+
+@conf.on_change
+def _forget() -> None:
+    _resolved.clear()
+
+
+def _options(raw: dict[str, Any]) -> Options:
+    unknown = set(raw) - set(Options.__dataclass_fields__)
+    if unknown:
+        raise ConfigurationError(
+            f"audited() has no option {', '.join(sorted(unknown))}. "
+            f"It has: {', '.join(Options.__dataclass_fields__)}."
+        )
+    names = {
+        key: frozenset(raw.get(key, ())) for key in ("open", "sealed", "masked", "excluded")
+    }
+    before = raw.get("before", "loaded")
+    if before not in BEFORE:
+        raise ConfigurationError(f"before must be one of {', '.join(BEFORE)}, not {before!r}.")
+    return Options(**names, subject=raw.get("subject"), before=before)
+
+
+def register(
+    model: type[Model],
+    *,
+    open: Iterable[str] = (),  # noqa: A002 - the policy's name
+    sealed: Iterable[str] = (),
+    masked: Iterable[str] = (),
+    excluded: Iterable[str] = (),
+    subject: str | None = None,
+    before: str = "loaded",
+) -> None:
+    """Audit `model`, with these policies for its fields. Raises ConfigurationError.
+
+    Field names are checked by a system check, once all models are loaded.
+    """
+    _registered[model] = _options(
+        {
+            "open": open,
+            "sealed": sealed,
+            "masked": masked,
+            "excluded": excluded,
+            "subject": subject,
+            "before": before,
+        }
+    )
+    _resolved.clear()
+
+
+def unregister(model: type[Model]) -> None:
+    """Do not audit `model`, whatever the settings say."""
+    _registered[model] = None
+    _resolved.clear()
+
+
+def audited(**options: Any) -> Callable[[_M], _M]:
+    """Class decorator for `register`: `@audited(open=["amount"], masked=["card_number"])`."""
+
+    def decorate(model: _M) -> _M:
+        register(model, **options)
+        return model
+
+    return decorate
+
+
+def options_for(model: type[Model]) -> Options | None:
+    """The options of a model, or None when it is not audited. Cached; a proxy is its model."""
+    try:
+        return _resolved[model]
+    except KeyError:
+        options = _resolved[model] = _resolve(model)
+        return options
+
+
+def audited_models() -> list[type[Model]]:
+    """Every installed model that is audited."""
+    return [model for model in apps.get_models() if options_for(model) is not None]
+
+
+def _resolve(model: type[Model]) -> Options | None:
+    concrete = model._meta.concrete_model  # noqa: SLF001 - Django's documented Model._meta API
+    if concrete is None:
+        return None
+    if concrete in _registered:
+        return _registered[concrete]
+    for base in concrete.__mro__[1:]:
+        # An abstract base hands its registration down to the models made from it.
+        if base in _registered and base._meta.abstract:  # type: ignore[attr-defined]
+            return _registered[base]  # type: ignore[index]
+    return _from_settings(concrete)
+
+
+def _from_settings(model: type[Model]) -> Options | None:
+    meta = model._meta  # noqa: SLF001
+    if meta.apps is not apps or not meta.managed or meta.auto_created:
+        # Historical models of migrations and other people's tables; the rows of an automatic
+        # through table are recorded as changes of the many-to-many field.
+        return None
+    label = meta.label_lower
+    settings = conf.get_settings()
+    if not _matches(label, settings.models):
+        return None
+    if _matches(label, settings.exclude_models):
+        return None
+    named = {pattern.lower(): raw for pattern, raw in settings.model_options.items()}
+    for pattern, raw in named.items():
+        if fnmatchcase(label, pattern):
+            return _options(dict(raw))
+    if _matches(label, NOT_AUDITED) and label not in {p.lower() for p in settings.models}:
+        return None
+    return _DEFAULT
+
+
+def _matches(label: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(label, pattern.lower()) for pattern in patterns)
+
+
+def matches_any(pattern: str, labels: Iterable[str]) -> bool:
+    """Whether a pattern of the settings names anything at all."""
+    return any(fnmatchcase(label, pattern.lower()) for label in labels)

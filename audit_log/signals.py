@@ -1,0 +1,16 @@
+"""The Django signals this app sends. A receiver that raises is logged, never felt by the caller."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from django.dispatch import Signal
+
+captured: Final = Signal()
+"""An event was captured; its transaction may still roll back. Arguments: `event`, `using`."""
+
+parked: Final = Signal()
+"""A batch was set aside. Arguments: `outbox_id`, `reason`."""
+
+tampering_found: Final = Signal()
+"""Verification found altered records. Arguments: `findings`, a list of Finding."""

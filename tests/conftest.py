@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from django.db import connections
+
+from tests import services, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.DIRECTORY.mkdir(exist_ok=True)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # xdist's workers share the directory of their parent
+        shutil.rmtree(settings.DIRECTORY, ignore_errors=True)
+
+
+def _need(service: str) -> None:
+    reason = services.trouble(service)
+    if reason is None:
+        return
+    if services.required():
+        pytest.fail(f"{reason} ({services.REQUIRED}=1)", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def _marked_services(request: pytest.FixtureRequest) -> None:
+    """Skips a test marked `postgres`, `redis` or `rabbitmq` without its server; fails it in CI."""
+    for service in services.SERVICES:
+        if request.node.get_closest_marker(service):
+            _need(service)
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn() -> dict[str, str]:
+    """host, port, user and password of a PostgreSQL server that answers."""
+    _need("postgres")
+    return dict(services.POSTGRES)
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> str:
+    _need("redis")
+    return services.REDIS_URL
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url() -> str:
+    _need("rabbitmq")
+    return services.RABBITMQ_URL
+
+
+@pytest.fixture
+def process_environment(transactional_db: None) -> dict[str, str]:
+    """The environment for a process of the test's own, on the databases the test sees.
+
+    The process sees only what is committed, hence `transactional_db`. Name both databases by
+    `@pytest.mark.django_db(transaction=True, databases=[...])` where it uses both.
+    """
+    names = {
+        f"AUDIT_LOG_TEST_NAME_{alias.upper()}": str(connections[alias].settings_dict["NAME"])
+        for alias in connections
+    }
+    return {
+        **os.environ,
+        **names,
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "PYTHONPATH": str(ROOT),
+    }
