@@ -11,9 +11,8 @@ from django.db import models
 
 from audit_log import conf, registry
 from audit_log.exceptions import ConfigurationError
-from audit_log.middleware import AuditMiddleware
 
-_MIDDLEWARE = f"{AuditMiddleware.__module__}.{AuditMiddleware.__qualname__}"
+_MIDDLEWARE = "audit_log.middleware.AuditMiddleware"
 
 
 def register() -> None:
@@ -152,14 +151,13 @@ def check_keys(**_: Any) -> list[CheckMessage]:
                 id="audit_log.E005",
             )
         )
-    for key in ("index_key", "signing_key"):
-        if getattr(settings, key) is None:
-            found.append(
-                Warning(
-                    f"AUDIT_LOG has no {key.upper()}, so it is made from SECRET_KEY and changes "
-                    "with it.",
-                    hint="Make 32 random bytes in base64.",
-                    id="audit_log.W003",
-                )
-            )
+    found += [
+        Warning(
+            f"AUDIT_LOG has no {key.upper()}, so it is made from SECRET_KEY and changes with it.",
+            hint="Make 32 random bytes in base64.",
+            id="audit_log.W003",
+        )
+        for key in ("index_key", "signing_key")
+        if getattr(settings, key) is None
+    ]
     return found

@@ -63,7 +63,7 @@ class Settings:
     max_body_bytes: int = 16 * 1024
 
     @property
-    def key_names(self) -> dict[str, tuple[str, ...]]:
+    def key_names(self) -> dict[str, Any]:
         """`MASK_KEYS` and `SAFE_KEYS`, as the functions of `privacy.redaction` take them."""
         return {"mask_keys": self.mask_keys, "safe_keys": self.safe_keys}
 
@@ -217,9 +217,10 @@ def get_settings() -> Settings:
     values = _read(getattr(django_settings, "AUDIT_LOG", {}))
     service = values.setdefault("service", _default_service())
     values.setdefault("spool_dir", _default_spool(service))
-    limit = django_settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    limit: int | None = django_settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    secrets: list[Any] = [django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS]
     return Settings(
-        secret_keys=(django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS),
+        secret_keys=tuple(str(secret) for secret in secrets),
         use_tz=django_settings.USE_TZ,
         user_model=django_settings.AUTH_USER_MODEL,
         max_body_bytes=16 * 1024 if limit is None else min(16 * 1024, limit),

@@ -1,7 +1,7 @@
 """What happened, as immutable values, and their one encoding.
 
-No Django here: the logging service, the auditor's tools and the tests read events without a project.
-The encoding is JSON with a version; `tests/golden/` pins it.
+No Django here: the logging service and the auditor's tools read events without a project.
+The encoding is JSON with a version.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One thing that happened.
 
     `changes` is {field: [old, new]}, `labels` the same as people read it. `sealed` lists the paths
-    (`changes.note`, `data.gateway`) that are to be stored encrypted; everything else in `changes` and
-    `data` is stored open. `subject` names the person whose data the sealed part is.
+    (`changes.note`, `data.gateway`) that are to be stored encrypted; everything else in `changes`
+    and `data` is stored open. `subject` names the person whose data the sealed part is.
     `emitter` is the process, `emitter_seq` counts its events from 0: a gap shows a loss.
     """
 
@@ -202,6 +202,7 @@ def format_time(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "Z"
 
 
+_UUID_VERSION: Final = 7
 _RANDOM_BITS: Final = 74
 _STEP: Final = 1 << 32  # random steps: neighbours cannot be guessed, 2**41 fit in a millisecond
 _CLOCK_SLACK_MS: Final = 1000
@@ -236,11 +237,11 @@ class _Ids:
 
 def _layout(milliseconds: int, bits: int) -> int:
     high, low = bits >> 62, bits & ((1 << 62) - 1)
-    return (milliseconds << 80) | (0x7 << 76) | (high << 64) | (0b10 << 62) | low
+    return (milliseconds << 80) | (_UUID_VERSION << 76) | (high << 64) | (0b10 << 62) | low
 
 
 class Emitter:
-    """This process: its random name, its ids and its event counter. Renewed after a fork."""
+    """A process: its random name, its ids and its event counter. Renewed after a fork."""
 
     def __init__(self) -> None:
         self.name = secrets.token_hex(8)
@@ -287,6 +288,6 @@ if hasattr(os, "register_at_fork"):
 
 def id_agrees(id_: uuid.UUID, occurred_at: datetime, slack_ms: int = 2 * _CLOCK_SLACK_MS) -> bool:
     """Whether `id_` is a UUIDv7 of about the moment `occurred_at`: anything else was forged."""
-    if id_.version != 7:
+    if id_.version != _UUID_VERSION:
         return False
     return abs((id_.int >> 80) - int(occurred_at.timestamp() * 1000)) <= slack_ms

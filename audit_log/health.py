@@ -62,7 +62,9 @@ def measure(using: str = DEFAULT_DB_ALIAS) -> Health:
     return Health(
         outbox_batches=waiting["batches"],
         outbox_events=waiting["events"] or 0,
-        outbox_oldest_seconds=None if oldest is None else (datetime.now(UTC) - oldest).total_seconds(),
+        outbox_oldest_seconds=None
+        if oldest is None
+        else (datetime.now(UTC) - oldest).total_seconds(),
         parked=rows.filter(parked_at__isnull=False).count(),
         spool_files=len(spool.waiting()),
         streams=tuple(

@@ -76,16 +76,14 @@ def _options(raw: dict[str, Any]) -> Options:
             f"audited() has no option {', '.join(sorted(unknown))}. "
             f"It has: {', '.join(Options.__dataclass_fields__)}."
         )
-    names = {
-        key: frozenset(raw.get(key, ())) for key in ("open", "sealed", "masked", "excluded")
-    }
+    names = {key: frozenset(raw.get(key, ())) for key in ("open", "sealed", "masked", "excluded")}
     before = raw.get("before", "loaded")
     if before not in BEFORE:
         raise ConfigurationError(f"before must be one of {', '.join(BEFORE)}, not {before!r}.")
     return Options(**names, subject=raw.get("subject"), before=before)
 
 
-def register(
+def register(  # noqa: PLR0913 - one keyword for each policy
     model: type[Model],
     *,
     open: Iterable[str] = (),  # noqa: A002 - the policy's name
@@ -143,20 +141,20 @@ def audited_models() -> list[type[Model]]:
 
 
 def _resolve(model: type[Model]) -> Options | None:
-    concrete = model._meta.concrete_model  # noqa: SLF001 - Django's documented Model._meta API
+    concrete = model._meta.concrete_model
     if concrete is None:
         return None
     if concrete in _registered:
         return _registered[concrete]
     for base in concrete.__mro__[1:]:
         # An abstract base hands its registration down to the models made from it.
-        if base in _registered and base._meta.abstract:  # type: ignore[attr-defined]
-            return _registered[base]  # type: ignore[index]
+        if base in _registered and base._meta.abstract:
+            return _registered[base]
     return _from_settings(concrete)
 
 
 def _from_settings(model: type[Model]) -> Options | None:
-    meta = model._meta  # noqa: SLF001
+    meta = model._meta
     if meta.apps is not apps or not meta.managed or meta.auto_created:
         # Historical models of migrations and other people's tables; the rows of an automatic
         # through table are recorded as changes of the many-to-many field.

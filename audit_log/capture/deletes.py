@@ -23,7 +23,7 @@ from audit_log.recording.targets import target_id, target_type
 
 _original_delete = Collector.delete
 _original_delete_batch = DeleteQuery.delete_batch
-_original_raw_delete = models.QuerySet._raw_delete  # type: ignore[attr-defined]
+_original_raw_delete = models.QuerySet._raw_delete
 
 _collector: ContextVar[Collector | None] = ContextVar("audit_log_collector", default=None)
 
@@ -32,14 +32,14 @@ def install() -> None:
     """Hook the three methods. Harmless when done twice."""
     Collector.delete = _delete  # type: ignore[method-assign]
     DeleteQuery.delete_batch = _delete_batch  # type: ignore[method-assign]
-    models.QuerySet._raw_delete = _raw_delete  # type: ignore[attr-defined]
+    models.QuerySet._raw_delete = _raw_delete  # type: ignore[method-assign,assignment]
 
 
 def uninstall() -> None:
     """Put Django's own methods back."""
     Collector.delete = _original_delete  # type: ignore[method-assign]
     DeleteQuery.delete_batch = _original_delete_batch  # type: ignore[method-assign]
-    models.QuerySet._raw_delete = _original_raw_delete  # type: ignore[attr-defined]
+    models.QuerySet._raw_delete = _original_raw_delete  # type: ignore[method-assign]
 
 
 def _delete(self: Collector) -> Any:

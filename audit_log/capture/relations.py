@@ -24,18 +24,18 @@ from audit_log.recording import outbox, pending
 from audit_log.recording.targets import MAX_LABEL, target_id, target_type
 from audit_log.recording.values import safe_str
 
-_original = related_descriptors.create_forward_many_to_many_manager  # type: ignore[attr-defined]
+_original = related_descriptors.create_forward_many_to_many_manager
 _MAX_LABELS = 100
 
 
 def install() -> None:
     """Hook the factory of related managers. Harmless when done twice."""
-    related_descriptors.create_forward_many_to_many_manager = _create_manager  # type: ignore[attr-defined]
+    related_descriptors.create_forward_many_to_many_manager = _create_manager
 
 
 def uninstall() -> None:
     """Put Django's own factory back; managers made meanwhile stay bracketed but inert."""
-    related_descriptors.create_forward_many_to_many_manager = _original  # type: ignore[attr-defined]
+    related_descriptors.create_forward_many_to_many_manager = _original
 
 
 def _create_manager(superclass: Any, rel: Any, reverse: bool) -> Any:  # noqa: FBT001 - Django's
@@ -158,9 +158,7 @@ class _Change:
                 if owner is not None:
                     self._add(owner, [manager.related_val[0]], [manager.instance])
 
-    def _add(
-        self, owner: models.Model, keys: list[Any], members: Iterable[models.Model]
-    ) -> None:
+    def _add(self, owner: models.Model, keys: list[Any], members: Iterable[models.Model]) -> None:
         field = self._field_name()
         plan = plan_of(type(owner))
         if plan is None:
@@ -194,5 +192,3 @@ class _Change:
         manager = self.manager
         name = manager.query_field_name if manager.reverse else manager.prefetch_cache_name
         return str(name)
-
-

@@ -15,10 +15,10 @@ from django.utils.module_loading import import_string
 
 from audit_log import context
 from audit_log.capture import usage
-from audit_log.privacy.addresses import client_address
 from audit_log.capture.bodies import SAFE_METHODS, read_body, redact_body
 from audit_log.conf import get_settings
 from audit_log.events import Actor, Event, Redaction, Request
+from audit_log.privacy.addresses import client_address
 from audit_log.privacy.encryption import blind_index
 from audit_log.privacy.redaction import redact_path, redact_query
 from audit_log.recording import buffer, losses, outbox, pending
@@ -173,7 +173,7 @@ def _trace_id(request: HttpRequest) -> str | None:
     return None if match is None else match[1]
 
 
-def _evaluated(user: LazyObject) -> Any:
+def _evaluated(user: Any) -> Any:
     wrapped = user.__dict__.get("_wrapped", empty)
     return None if wrapped is empty else wrapped
 
@@ -244,7 +244,8 @@ def finish(scope: RequestScope, response: HttpResponseBase) -> None:
         if not is_notable(scope, response.status_code):
             return
         if response.streaming:
-            response._resource_closers.append(lambda: _record(scope, response))
+            closers: Any = response
+            closers._resource_closers.append(lambda: _record(scope, response))
         else:
             _record(scope, response)
     except Exception:  # noqa: BLE001 - the response is made; it must be sent

@@ -27,8 +27,8 @@ _original_refresh = models.Model.refresh_from_db
 def install() -> None:
     """Hook the three methods of Model. Harmless when done twice."""
     models.Model._save_table = _save_table  # type: ignore[attr-defined]
-    models.Model.from_db = classmethod(_from_db)  # type: ignore[assignment]
-    models.Model.refresh_from_db = _refresh_from_db  # type: ignore[method-assign]
+    models.Model.from_db = classmethod(_from_db)  # type: ignore[assignment,arg-type]
+    models.Model.refresh_from_db = _refresh_from_db  # type: ignore[method-assign,assignment]
 
 
 def uninstall() -> None:
@@ -73,7 +73,7 @@ def _refresh_from_db(
     snapshots.written(self, plan, read, mark)
 
 
-def _save_table(  # noqa: PLR0913 - Django's signature
+def _save_table(  # noqa: PLR0913, PLR0917 - Django's signature
     self: models.Model,
     raw: bool = False,  # noqa: FBT001, FBT002
     cls: Any = None,
@@ -127,9 +127,7 @@ class _Save:
         if self.instance._state.adding or self.plan.options.before == "database":
             return False
         self._read_kept()
-        return all(
-            item.incidental or not self._differs(item) for item in self.items
-        )
+        return all(item.incidental or not self._differs(item) for item in self.items)
 
     def _differs(self, item: FieldPlan) -> bool:
         old = self.old.get(item.attname, NOT_LOADED)
@@ -138,7 +136,7 @@ class _Save:
             return True
         if old is new or (type(old) is type(new) and old == new):
             return False
-        return item.encode(old)[0] != item.encode(new)[0]
+        return bool(item.encode(old)[0] != item.encode(new)[0])
 
     def _read_kept(self) -> None:
         kept = snapshots.old_values(self.instance, self.plan)
@@ -172,9 +170,7 @@ class _Save:
             action = "create"
         if found.values or not updated:
             with outbox.quiet(self.connection):  # __str__ may query
-                event = changes.row_event(
-                    action, self.plan, self.instance, found, source=source
-                )
+                event = changes.row_event(action, self.plan, self.instance, found, source=source)
             pending.add(self.connection, event)
         snapshots.written(self.instance, self.plan, new, mark)
 
@@ -236,4 +232,7 @@ def read_rows(
     if lock and connection.features.has_select_for_update and pending.in_transaction(connection):
         query = query.select_for_update()
     with outbox.quiet(connection):
-        return {row[0]: dict(zip(names, row[1:], strict=True)) for row in query.values_list("pk", *names)}
+        return {
+            row[0]: dict(zip(names, row[1:], strict=True))
+            for row in query.values_list("pk", *names)
+        }

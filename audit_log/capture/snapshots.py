@@ -57,9 +57,7 @@ def flatten(snapshot: Snapshot | None) -> dict[str, Any]:
     return values
 
 
-def loaded(
-    instance: models.Model, plan: Plan, field_names: Iterable[str], values: Any
-) -> None:
+def loaded(instance: models.Model, plan: Plan, field_names: Iterable[str], values: Any) -> None:
     """Keep the row that `from_db` was given: by reference, mutable values encoded."""
     if len(values) != len(plan.attnames):
         wanted = set(field_names)

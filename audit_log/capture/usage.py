@@ -66,7 +66,9 @@ def emit(*, everything: bool = False) -> None:
 
 def _event(minute: int, route: str, entry: _Count) -> Event:
     id_, occurred_at = emitter().stamp()
-    histogram = {f"le_{bound}": n for bound, n in zip(BOUNDS_MS, entry.latencies, strict=False) if n}
+    histogram = {
+        f"le_{bound}": n for bound, n in zip(BOUNDS_MS, entry.latencies, strict=False) if n
+    }
     if entry.latencies[-1]:
         histogram["more"] = entry.latencies[-1]
     return Event(

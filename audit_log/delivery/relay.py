@@ -83,7 +83,7 @@ def relay(
 
 def waiting(using: str = DEFAULT_DB_ALIAS) -> int:
     """How many batches could be claimed now."""
-    return _claimable(using).count()
+    return int(_claimable(using).count())
 
 
 def _claimable(using: str) -> Any:
@@ -141,10 +141,10 @@ def _move(using: str, only: int | None) -> Relayed:
 def _read_committed(connection: Any) -> None:
     """SKIP LOCKED and the id check need it; a project may have asked for more."""
     level = getattr(connection, "isolation_level", None)
-    if level is not None and "COMMITTED" not in str(getattr(level, "name", level)).upper():
-        if len(connection.savepoint_ids) == 0:
-            with connection.cursor() as cursor:
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+    stricter = level is not None and "COMMITTED" not in str(getattr(level, "name", level)).upper()
+    if stricter and not connection.savepoint_ids:
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
 
 
 class _Claim:
@@ -229,7 +229,9 @@ def _claim(using: str, only: int | None, *, locked: bool) -> list[Outbox]:
         rows = rows.filter(pk=only)
     if locked:
         rows = rows.select_for_update(skip_locked=True)
-    sizes = list(rows.annotate(size=Length("payload")).values_list("id", "event_count", "size")[:MAX_ROWS])
+    sizes = list(
+        rows.annotate(size=Length("payload")).values_list("id", "event_count", "size")[:MAX_ROWS]
+    )
     ids = _within_bounds(sizes)
     return list(Outbox.objects.using(using).filter(pk__in=ids).order_by("id")) if ids else []
 

@@ -38,9 +38,7 @@ def signing_key() -> notes.SigningKey:
 
 def last(stream: str, using: str) -> Checkpoint | None:
     """The newest published checkpoint of a stream."""
-    return (
-        Checkpoint.objects.using(using).filter(stream=stream).order_by("-size", "-id").first()
-    )
+    return Checkpoint.objects.using(using).filter(stream=stream).order_by("-size", "-id").first()
 
 
 def sign_all(using: str = DEFAULT_DB_ALIAS, *, force: bool = False) -> list[Checkpoint]:
@@ -60,9 +58,9 @@ def sign(stream: str, using: str, *, force: bool = False) -> Checkpoint | None:
         head = heads.lock([stream], using)[stream]
         before = last(stream, using)
         now = datetime.now(UTC)
-        if before is not None and before.size == head.size and not force:
-            if now - before.created_at < IDLE:
-                return None
+        grown = before is None or before.size != head.size
+        if before is not None and not (grown or force or now - before.created_at >= IDLE):
+            return None
         root = heads.frontier_of(head).root()
         if before is not None:
             _check_extends(head, root, before, using)

@@ -68,9 +68,7 @@ def write(prepared: Sequence[Prepared], using: str) -> Written:
     return result
 
 
-def _without_known(
-    prepared: Sequence[Prepared], using: str, result: Written
-) -> Iterable[Prepared]:
+def _without_known(prepared: Sequence[Prepared], using: str, result: Written) -> Iterable[Prepared]:
     """Those whose id is neither stored nor twice among them. Race-free behind the head's lock."""
     ids = [item.record.pk for item in prepared]
     known: dict[Any, Record] = {

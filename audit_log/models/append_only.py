@@ -26,7 +26,7 @@ class AppendOnlyQuerySet(models.QuerySet[_M]):
     def update(self, **kwargs: Any) -> NoReturn:
         _refuse("update()")
 
-    def delete(self) -> NoReturn:  # type: ignore[override]  # it never returns
+    def delete(self) -> NoReturn:
         _refuse("delete()")
 
     def bulk_update(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -36,7 +36,7 @@ class AppendOnlyQuerySet(models.QuerySet[_M]):
     async def aupdate(self, **kwargs: Any) -> NoReturn:
         _refuse("aupdate()")
 
-    async def adelete(self) -> NoReturn:  # type: ignore[override]
+    async def adelete(self) -> NoReturn:
         _refuse("adelete()")
 
     async def abulk_update(self, *args: Any, **kwargs: Any) -> NoReturn:

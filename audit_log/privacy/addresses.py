@@ -58,5 +58,5 @@ def network_of(address: str) -> str | None:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return None
-    prefix = 24 if parsed.version == 4 else 48
+    prefix = 24 if isinstance(parsed, ipaddress.IPv4Address) else 48
     return str(ipaddress.ip_network(f"{parsed}/{prefix}", strict=False))

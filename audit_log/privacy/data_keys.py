@@ -70,7 +70,9 @@ def key_for(scope: str, using: str, size: int) -> OpenKey:
     now = time.monotonic()
     if cached is not None and cached.expires > now and size - cached.since < RENEW_AFTER:
         return cached
-    row: DataKey | None = DataKey.objects.using(using).filter(scope=scope).order_by("-generation").first()
+    row: DataKey | None = (
+        DataKey.objects.using(using).filter(scope=scope).order_by("-generation").first()
+    )
     if row is None or (row.wrapped and size - row.since >= RENEW_AFTER):
         row = _create(scope, 0 if row is None else row.generation + 1, size, using)
     return _open(row, using)
@@ -147,17 +149,14 @@ def _insert_apart(row: DataKey, connection: BaseDatabaseWrapper) -> None:
         return
     apart = connection.copy()
     try:
-        columns = list(row._meta.concrete_fields)  # noqa: SLF001 - Model._meta is public API
+        columns = list(row._meta.concrete_fields)
         quote = connection.ops.quote_name
         with apart.cursor() as cursor:
             cursor.execute(
-                f"INSERT INTO {quote(row._meta.db_table)} "  # noqa: S608, SLF001 - our own names
-                f"({', '.join(quote(field.column) for field in columns)}) "
+                f"INSERT INTO {quote(row._meta.db_table)} "  # noqa: S608 - our own names
+                f"({', '.join(quote(str(field.column)) for field in columns)}) "
                 f"VALUES ({', '.join(['%s'] * len(columns))})",
-                [
-                    field.get_db_prep_save(getattr(row, field.attname), apart)
-                    for field in columns
-                ],
+                [field.get_db_prep_save(getattr(row, field.attname), apart) for field in columns],
             )
     finally:
         apart.close()

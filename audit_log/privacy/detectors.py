@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 UNCLASSIFIED: Final = "[MASKED:unclassified]"
 WINDOW: Final = 16 * 1024
-OVERLAP: Final = 20 * 1024  # longer than the longest thing any pattern matches
+OVERLAP: Final = 24 * 1024  # longer than the longest thing any pattern matches
 MAX_DEPTH: Final = 64  # no event is deeper: its values were cut long before
 _LONG_NUMBERS: Final = range(10**12, 10**19)
 _PLAIN_KEY: Final = re.compile(r"(?!.*[0-9]{9})[a-z_][a-z0-9_]{0,19}")
@@ -70,7 +70,18 @@ DETECTORS: Final = (
     Detector("bearer", _any_case("bearer", "basic", "token"), patterns.find_scheme),
     Detector(
         "vendor_token",
-        _any_of("gh", "glpat-", "xox", "k_live_", "k_test_", "AIza", "SG.", "npm_", "pypi-"),
+        _any_of(
+            "gh",
+            "github_pat_",
+            "glpat-",
+            "xox",
+            "k_live_",
+            "k_test_",
+            "AIza",
+            "SG.",
+            "npm_",
+            "pypi-",
+        ),
         patterns.find_vendor,
     ),
     Detector("aws_key", _any_of("AKIA", "ASIA", "ABIA", "ACCA", "A3T"), patterns.find_aws_id),

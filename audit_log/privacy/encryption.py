@@ -127,9 +127,7 @@ class KeyRing:
 
     def decrypt(self, purpose: str, sealed: bytes, place: bytes = b"") -> bytes:
         """By whichever key it needs. Raises UnknownKey or TamperedValue."""
-        return open_sealed(
-            sealed, lambda id_: self._cipher(id_, purpose), purpose.encode() + place
-        )
+        return open_sealed(sealed, lambda id_: self._cipher(id_, purpose), purpose.encode() + place)
 
 
 @lru_cache(maxsize=1)

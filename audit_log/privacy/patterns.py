@@ -45,7 +45,7 @@ def by_pattern(
 _PEM: Final = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY")
 _JWT: Final = re.compile(
     # Looks ahead, so that a token is found wherever it starts; possessive, so that it is linear.
-    r"(?=(eyJ[A-Za-z0-9_-]{5,2048}+)\.([A-Za-z0-9_-]{2,8192}+)((?:\.[A-Za-z0-9_-]{0,2048}+){1,3}))"
+    r"(?=(eyJ[A-Za-z0-9_-]{5,2048}+)\.([A-Za-z0-9_-]{0,8192}+)((?:\.[A-Za-z0-9_-]{0,4096}+){1,3}))"
 )
 _SCHEME: Final = re.compile(
     r"(?<![A-Za-z0-9])(bearer|basic|token)(?:[ \t]{1,4}|[ \t]?[:=][ \t]?)"
@@ -183,7 +183,7 @@ def find_card(text: str, start: int, stop: int, _fingerprint: Fingerprint) -> It
         length = _card_in(match[1])
         end = match.start() + length
         if length and not _is_identifier(text, match.start(), end):
-            yield match.start(), end, f"**** **** **** {text[end - 4 : end]}"
+            yield match.start(), end, f"**** **** **** {_compact(match[1][:length])[-4:]}"
 
 
 def _card_in(candidate: str) -> int:

@@ -145,7 +145,7 @@ def key_kind(model: type[models.Model]) -> str | None:
 
     Where it is not None, a target's id is `fingerprint(key_kind, key)`.
     """
-    meta = model._meta  # noqa: SLF001 - Django's documented Model._meta API
+    meta = model._meta
     keys = getattr(meta, "pk_fields", None) or [meta.pk]
     kinds = (_kind_of_key(model, key) for key in keys)
     return next((kind for kind in kinds if kind is not None), None)
@@ -159,7 +159,7 @@ def _options(model: type[models.Model], field: Field) -> _Options:
 
 
 def _labels(model: type[models.Model], field: Field) -> tuple[str, ...]:
-    return tuple({owner._meta.label_lower for owner in (model, field.model)})  # noqa: SLF001
+    return tuple({owner._meta.label_lower for owner in (model, field.model)})
 
 
 def _by_models(field: Field, declared: Iterable[Declared]) -> FieldPolicy | None:
@@ -217,7 +217,7 @@ def _referenced(field: Field) -> list[str]:
     found: list[str] = []
     while getattr(field, "remote_field", None) is not None:
         # A ForeignKey says which field it holds (to_field); a ManyToManyField holds primary keys.
-        target = getattr(field, "target_field", None) or field.remote_field.model._meta.pk  # noqa: SLF001
+        target = getattr(field, "target_field", None) or field.remote_field.model._meta.pk
         if target is None or target.name in found:
             break
         found.append(target.name)

@@ -61,7 +61,7 @@ def search(text: str = "") -> QuerySet[Record]:
     `*` at the end of a value matches any ending. `actor:` finds an exact label or an id, `ip:` an
     exact address or its network, `last:24h` a period.
     """
-    rows = Record.objects.all()
+    rows: QuerySet[Record] = Record.objects.all()
     for word in text.split():
         key, colon, value = word.partition(":")
         if not colon or not value:

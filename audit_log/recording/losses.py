@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections import Counter
@@ -37,4 +38,4 @@ def warn(reason: str, message: str, *args: object) -> None:
         if last is not None and now - last < _WARN_EVERY_SECONDS:
             return
         _warned[reason] = now
-    logger.error(message, *args, exc_info=True)
+    logger.error(message, *args, exc_info=sys.exc_info())

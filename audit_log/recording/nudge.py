@@ -141,7 +141,13 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-atexit.register(lambda: _nudger.stop())
+
+
+def _at_exit() -> None:
+    _nudger.stop()  # the one in force then: a fork renews it
+
+
+atexit.register(_at_exit)
 
 
 def on_tick(call: Callable[[], object], *, every: float = 0.0) -> None:

@@ -127,7 +127,7 @@ def _insert(connection: BaseDatabaseWrapper, rows: Sequence[Row], *, savepoint: 
 def _into(connection: BaseDatabaseWrapper) -> str:
     quote = connection.ops.quote_name
     columns = ", ".join(map(quote, ("created_at", "event_count", "payload", "attempts")))
-    return f"INSERT INTO {quote(Outbox._meta.db_table)} ({columns})"  # noqa: SLF001, S608 - ours
+    return f"INSERT INTO {quote(Outbox._meta.db_table)} ({columns})"
 
 
 def _insert_and_commit_postgresql(

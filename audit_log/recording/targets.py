@@ -20,8 +20,8 @@ MAX_ID = 255
 
 def target_type(model: type[Model]) -> str:
     """`app.model` of the concrete model, so that a proxy shares its history."""
-    concrete = model._meta.concrete_model or model  # noqa: SLF001 - Model._meta is public API
-    return concrete._meta.label_lower  # noqa: SLF001
+    concrete = model._meta.concrete_model or model
+    return concrete._meta.label_lower
 
 
 def target_id(model: type[Model], pk: Any) -> str | None:
