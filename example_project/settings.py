@@ -102,34 +102,27 @@ REST_FRAMEWORK = {
     "PAGE_SIZE": 50,
 }
 
-CELERY_BROKER_URL: str = env.str("CELERY_BROKER_URL", default="filesystem://")
-CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {}
+# The memory of one process, which is what `make demo` needs. A site and workers that are processes
+# of their own need a broker: redis://… or amqp://…
+CELERY_BROKER_URL: str = env.str("CELERY_BROKER_URL", default="memory://")
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TIMEZONE = TIME_ZONE
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "celerybeat-schedule")
-if CELERY_BROKER_URL.startswith("filesystem:"):
-    # A broker that is a folder: nothing to install, one machine only.
-    BROKER_DIR = VAR_DIR / "broker"
-    for folder in ("messages", "control"):
-        (BROKER_DIR / folder).mkdir(parents=True, exist_ok=True)
-    CELERY_BROKER_TRANSPORT_OPTIONS = {
-        "data_folder_in": str(BROKER_DIR / "messages"),
-        "data_folder_out": str(BROKER_DIR / "messages"),
-        "control_folder": str(BROKER_DIR / "control"),
-        "polling_interval": 0.1,
-    }
 
 AUDIT_LOG: dict[str, Any] = {
     "SERVICE": "bank",
-    # Newest first. Without keys they are made from SECRET_KEY, which `check --deploy` refuses.
+    # Newest first. Without them keys are made from SECRET_KEY, which `check --deploy` refuses.
     "ENCRYPTION_KEYS": env.dict("AUDIT_LOG_ENCRYPTION_KEYS", default={}),
     "ON_FAILURE": env.str("AUDIT_LOG_ON_FAILURE", default="allow"),
     "SPOOL_DIR": env.str("AUDIT_LOG_SPOOL_DIR", default=str(VAR_DIR / "spool")),
     "REQUESTS": env.str("AUDIT_LOG_REQUESTS", default="notable"),
     "REQUEST_BODY": env.str("AUDIT_LOG_REQUEST_BODY", default="redacted"),
 }
+for key in ("INDEX_KEY", "SIGNING_KEY"):
+    if value := env.str(f"AUDIT_LOG_{key}", default=""):
+        AUDIT_LOG[key] = value
 
 LOGGING = {
     "version": 1,
@@ -137,6 +130,12 @@ LOGGING = {
     "formatters": {
         "line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"},
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO")},
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": "line",
+            "level": env.str("LOG_LEVEL", default="INFO"),
+        },
+    },
+    "root": {"handlers": ["stderr"], "level": "INFO"},
 }

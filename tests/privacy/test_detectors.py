@@ -127,6 +127,7 @@ def test_an_encrypted_token_is_found():
         "",
         "An ordinary sentence of 12 words, paid on 2026-11-24 at 10:15:00.",
         "2026-11-24T10:15:00.123456Z 2026-04-30 2026-05-01",
+        "30 2026-05-01 0004",
         "2441406d-a51a-43a9-a231-0b46e2ec59b6",
         "40000000-0000-4000-8000-000000000002",
         "5f4dcc3b5aa765d61d8327deb882cf99",
@@ -134,6 +135,7 @@ def test_an_encrypted_token_is_found():
         "1732406400000 1732406400000000",
         "1234567890123456",
         "4111111111111112",
+        "41111111111111112",
         "0.4539578763621486",
         "GB82WEST12345698765433",
         "000-12-3456 666-12-3456 912-12-3456 123-00-4567 123-45-0000 123456789",
@@ -143,7 +145,7 @@ def test_an_encrypted_token_is_found():
         "author tokenizer passport hashtag keyboard",
         "-----BEGIN CERTIFICATE-----",
         "eyJhbGciOiJIUzI1NiJ9 eyJ.eyJ.eyJ",
-        "@home a@b 1+1=2 +49 C++11",
+        "@home a@b 1+1=2 +49 C++11 +1 2026-11-24",
         "price: 1,250.00 EUR (ref. 2026-00124)",
     ],
 )
@@ -323,6 +325,7 @@ def test_a_value_deeper_than_any_event_is_masked():
 
 def test_a_look_tells_the_rules_without_a_key():
     assert detect(f"{CARDS[0]} a@example.com", personal=False) == ("detector:card",)
+    assert detect(f"x {JWT}", personal=False) == ("detector:jwt",)
     assert detect("clean", personal=True) == ()
 
 

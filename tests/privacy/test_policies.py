@@ -179,6 +179,8 @@ def test_a_relation_is_open_unless_the_key_it_holds_tells_something():
         "session": Policy.MASKED,
     }
     assert policy_of(through._meta.get_field("twin")).policy is Policy.MASKED
+    own = model("Own", "sessions", up=to("self", models.OneToOneField, primary_key=True))
+    assert policy_of(own._meta.get_field("up")).policy is Policy.OPEN
     assert key_kind(visit) is None
     assert key_kind(twin) == "secret"
 
@@ -212,6 +214,11 @@ def test_djangos_user_is_treated_as_expected():
         "groups": Policy.OPEN,
         "user_permissions": Policy.OPEN,
     }
+
+
+def test_a_policy_is_found_once():
+    username = User._meta.get_field("username")
+    assert field_policy(User, username) is field_policy(User, username)
 
 
 def test_a_policy_follows_the_settings_in_force():
