@@ -90,7 +90,7 @@ def measure(
         changed=Count("pk", filter=_ROWS),
         members=Sum("affected", filter=_MEMBERS),
     )
-    marks = Record.objects.exclude(redactions=None).values_list("redactions", flat=True)
+    marks = [row for row in Record.objects.values_list("redactions", flat=True) if row]
     return Figures(
         requests=driver.requests,
         transactions=known.batches,
@@ -114,7 +114,7 @@ def measure(
 def _secrets_found(secrets: Sequence[str], published: Sequence[bytes], folder: Path) -> int:
     """How many secrets stand anywhere in the log, stored or opened, or passed through it."""
     haystacks = [*_stored(), *published, *_files(folder)]
-    return sum(any(secret.encode() in hay for hay in haystacks) for secret in set(secrets))
+    return len({s for s in secrets if any(s.encode() in hay for hay in haystacks)})
 
 
 def _stored() -> Iterator[bytes]:
