@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Any, Final
 
+from audit_log import conf
 from audit_log.context import actor_now
 from audit_log.events import Target
 from audit_log.models import Record
@@ -13,29 +13,51 @@ from audit_log.recording.explicit import record
 
 _COLLAPSE_SECONDS: Final = 60.0
 _MAX_REMEMBERED: Final = 1_000
-_lock = threading.Lock()
-_seen: dict[tuple[str | None, str], float] = {}
+# No lock: two threads at once record the same look twice at worst.
+_seen: dict[tuple[str | None, str, str | None, str | None], float] = {}
 
 
-def note_viewed(what: str, **data: Any) -> None:
-    """Somebody read a list or a record; once a minute for the same person and thing."""
+@conf.on_change
+def forget() -> None:
+    """Collapse nothing that was seen before now."""
+    _seen.clear()
+
+
+def note_viewed(
+    what: str, *, row: Record | None = None, query: str | None = None, results: int | None = None
+) -> None:
+    """Somebody read a list, a history or (`row`) one record.
+
+    Once a minute for the same person, thing and query: a reload says nothing new, another search
+    does.
+    """
+    if not conf.get_settings().enabled:
+        return
     actor = actor_now()
-    key = (None if actor is None else actor.id, what)
+    key = (None if actor is None else actor.id, what, None if row is None else str(row.pk), query)
     now = time.monotonic()
-    with _lock:
-        if now - _seen.get(key, -_COLLAPSE_SECONDS) < _COLLAPSE_SECONDS:
-            return
-        if len(_seen) >= _MAX_REMEMBERED:
-            _seen.clear()
-        _seen[key] = now
-    record("audit_log.viewed", data={"what": what, **data})
+    if now - _seen.get(key, -_COLLAPSE_SECONDS) < _COLLAPSE_SECONDS:
+        return
+    if len(_seen) >= _MAX_REMEMBERED:
+        _seen.clear()
+    _seen[key] = now
+    said: dict[str, Any] = {"what": what, "query": query or None, "results": results}
+    record(
+        "audit_log.viewed",
+        target=None if row is None else _target(row),
+        data={name: value for name, value in said.items() if value is not None},
+    )
 
 
 def note_revealed(row: Record, reason: str | None = None) -> None:
-    """Somebody opened the sealed contents of a record; always recorded."""
+    """Somebody opens the sealed contents of a record: always recorded, before they are shown."""
     record(
         "audit_log.revealed",
-        target=Target(type="audit_log.record", id=str(row.pk)),
+        target=_target(row),
         data={"stream": row.stream, "sequence": row.sequence},
         reason=reason,
     )
+
+
+def _target(row: Record) -> Target:
+    return Target(type=Record._meta.label_lower, id=str(row.pk))

@@ -27,10 +27,10 @@ def contents(record: Record) -> dict[str, Any]:
     actor = _open(record, "sealed_actor", closed)
     data = _open(record, "sealed_data", closed)
     return {
-        "changes": {**(record.changes or {}), **data.get("changes", {})},
+        "changes": {**_mapping(record.changes), **data.get("changes", {})},
         "labels": data.get("labels", {}),
         "target_label": data.get("target_label"),
-        "data": {**(record.data or {}), **data.get("data", {})},
+        "data": {**_mapping(record.data), **data.get("data", {})},
         "actor": {key: actor.get(key) for key in ("label", "email", "ip", "user_agent")},
         "request": {key: actor.get(key) for key in ("query", "body")},
         "reason": actor.get("reason"),
@@ -86,3 +86,8 @@ def _open(record: Record, column: str, closed: list[str]) -> dict[str, Any]:
         closed.append(f"{column}: {error}")
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _mapping(column: Any) -> dict[str, Any]:
+    # Somebody who altered the row may have put anything there; it is shown all the same.
+    return column if isinstance(column, dict) else {}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import uuid
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,9 +38,14 @@ COLUMNS: Final = {
     "target_type": "target_type",
     "target_id": "target_id",
     "trace_id": "trace_id",
+    "parent_id": "parent_id",
 }
-KEYS: Final = sorted({*COLUMNS, "actor", "target", "ip", "id", "last", "since", "until"})
+_MADE: Final = frozenset({"actor", "agent", "id", "ip", "last", "since", "target", "until"})
+KEYS: Final = sorted({*COLUMNS, *_MADE})
+# key:value, where a value with spaces stands in single or double quotes
+_WORD: Final = re.compile(r"""([a-z_]+):(?:"([^"]*)"|'([^']*)'|([^\s"']\S*))(?=\s|$)""")
 _PERIOD: Final = re.compile(r"(\d{1,6})([smhd])")
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -47,27 +54,47 @@ class SearchError(ValueError):
 
 
 def history(target: Model) -> QuerySet[Record]:
-    """The records of one object, newest first. Works for one that was deleted, given its pk."""
+    """The records of one object, newest first. Works for one that was deleted, given its pk.
+
+    An object without a primary key was never stored, so it has none.
+    """
     model = type(target)
-    rows = Record.objects.filter(
-        target_type=target_type(model), target_id=target_id(model, target.pk)
-    )
+    id_ = target_id(model, target.pk)
+    if id_ is None:
+        return Record.objects.none()
+    rows = Record.objects.filter(target_type=target_type(model), target_id=id_)
     return rows.order_by("-id")
 
 
 def search(text: str = "") -> QuerySet[Record]:
     """Records that match all of `key:value …`, newest first. Raises SearchError.
 
-    `*` at the end of a value matches any ending. `actor:` finds an exact label or an id, `ip:` an
-    exact address or its network, `last:24h` a period.
+    `*` at the end of a value matches any ending; quotes keep spaces together. `actor:` finds an
+    exact label or an id, `agent:` an exact user agent, `target:` a type or `type#id`, `ip:` an
+    exact address or its network, `last:24h` a period, `since:` and `until:` times (UTC unless they
+    say otherwise).
     """
     rows: QuerySet[Record] = Record.objects.all()
-    for word in text.split():
-        key, colon, value = word.partition(":")
-        if not colon or not value:
-            raise SearchError(f"{word!r} is not key:value. Keys: {', '.join(KEYS)}.")
+    for key, value in _words(text):
         rows = rows.filter(**_filter(key, value)) if key != "actor" else _by_actor(rows, value)
     return rows.order_by("-id")
+
+
+def _words(text: str) -> Iterator[tuple[str, str]]:
+    position = 0
+    while rest := text[position:].lstrip():
+        position = len(text) - len(rest)
+        match = _WORD.match(text, position)
+        if match is None:
+            raise SearchError(
+                f"{rest.split()[0]!r} is not key:value; a value with spaces stands in quotes, as "
+                f'in actor:"Alice Smith". Keys: {", ".join(KEYS)}.'
+            )
+        value = match[2] or match[3] or match[4]
+        if not value:
+            raise SearchError(f"{match[0]} has no value.")
+        yield match[1], value
+        position = match.end()
 
 
 def _by_actor(rows: QuerySet[Record], value: str) -> QuerySet[Record]:
@@ -78,22 +105,15 @@ def _by_actor(rows: QuerySet[Record], value: str) -> QuerySet[Record]:
 def _filter(key: str, value: str) -> dict[str, Any]:
     if key in COLUMNS:
         return _by_column(key, value)
-    if key == "id":
-        return {"pk": _uuid(value)}
-    if key == "target":
-        kind, _, id_ = value.partition("#")
-        return {"target_type": kind.lower(), **({"target_id": id_} if id_ else {})}
-    if key == "ip":
-        return _by_address(value)
-    if key in {"last", "since", "until"}:
-        return _by_time(key, value)
-    raise SearchError(f"There is no key {key!r}. Keys: {', '.join(KEYS)}.")
+    if key not in _FILTERS:
+        raise SearchError(f"There is no key {key!r}. Keys: {', '.join(KEYS)}.")
+    return _FILTERS[key](key, value)
 
 
 def _by_column(key: str, value: str) -> dict[str, Any]:
     column = COLUMNS[key]
     if column == "status":
-        if not value.isdigit():
+        if not value.isdecimal():
             raise SearchError(f"status:{value} is not a number.")
         return {column: int(value)}
     if value.endswith("*"):
@@ -101,34 +121,46 @@ def _by_column(key: str, value: str) -> dict[str, Any]:
     return {column: value}
 
 
-def _uuid(value: str) -> uuid.UUID:
+def _by_id(_: str, value: str) -> dict[str, Any]:
     try:
-        return uuid.UUID(value)
+        return {"pk": uuid.UUID(value)}
     except ValueError as error:
         raise SearchError(f"id:{value} is not a UUID.") from error
 
 
-def _by_address(value: str) -> dict[str, Any]:
-    address, slash, prefix = value.partition("/")
-    network = network_of(address)
-    if network is None:
-        raise SearchError(f"ip:{value} is not an address.")
+def _by_target(_: str, value: str) -> dict[str, Any]:
+    kind, _, id_ = value.partition("#")
+    if not kind:
+        raise SearchError(f"target:{value} names no type; expected app.model or app.model#id.")
+    if id_:
+        return {"target_type": kind.lower(), **_by_column("target_id", id_)}
+    return _by_column("target_type", kind.lower())
+
+
+def _by_agent(_: str, value: str) -> dict[str, Any]:
+    return {"agent_token": blind_index("agent", value)}
+
+
+def _by_address(_: str, value: str) -> dict[str, Any]:
+    text, slash, prefix = value.partition("/")
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError as error:
+        raise SearchError(f"ip:{value} is not an address.") from error
     if not slash:
-        return {"ip_token": blind_index("ip", address)}
-    if network != f"{network.partition('/')[0]}/{prefix}":
+        return {"ip_token": blind_index("ip", str(address))}
+    network = network_of(str(address)) or ""
+    if not network.endswith(f"/{prefix}"):
         raise SearchError(
-            "Addresses are stored sealed: ip: finds one address, or its /24 (IPv6: /48)."
+            f"ip:{value} cannot be found: addresses are stored sealed, and ip: finds one address "
+            "or its /24 (IPv6: /48)."
         )
     return {"net_token": blind_index("net", network)}
 
 
 def _by_time(key: str, value: str) -> dict[str, Any]:
     if key == "last":
-        match = _PERIOD.fullmatch(value)
-        if match is None:
-            raise SearchError(f"last:{value} is not a period such as 15m, 24h or 7d.")
-        since = datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
-        return {"pk__gte": first_id(since)}
+        return {"pk__gte": first_id(_since(value))}
     try:
         moment = parse_datetime(value) or datetime.fromisoformat(value)
     except ValueError as error:
@@ -137,7 +169,28 @@ def _by_time(key: str, value: str) -> dict[str, Any]:
     return {"pk__gte" if key == "since" else "pk__lt": first_id(moment)}
 
 
+def _since(period: str) -> datetime:
+    match = _PERIOD.fullmatch(period)
+    if match is None:
+        raise SearchError(f"last:{period} is not a period such as 15m, 24h or 7d.")
+    try:
+        return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
+    except OverflowError:  # before the first year
+        return _EPOCH
+
+
 def first_id(moment: datetime) -> uuid.UUID:
     """The smallest id of a moment: ids are times, so a time range is a range of ids."""
-    milliseconds = int(moment.timestamp() * 1000)
+    milliseconds = max(0, int(moment.timestamp() * 1000))  # ids begin in 1970
     return uuid.UUID(int=(milliseconds << 80) | (7 << 76) | (0b10 << 62))
+
+
+_FILTERS: Final[dict[str, Callable[[str, str], dict[str, Any]]]] = {
+    "agent": _by_agent,
+    "id": _by_id,
+    "ip": _by_address,
+    "last": _by_time,
+    "since": _by_time,
+    "target": _by_target,
+    "until": _by_time,
+}
