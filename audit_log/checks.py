@@ -44,45 +44,49 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 
 def check_fields(**_: Any) -> list[CheckMessage]:
     """audit_log.E003: audited() names a field that the model does not have."""
-    found: list[CheckMessage] = []
-    for model in apps.get_models():
+    known = apps.get_models() if _readable() else ()
+    return [message for model in known for message in _check_model(model)]
+
+
+def _check_model(model: type[models.Model]) -> list[CheckMessage]:
+    label = model._meta.label
+    try:
         options = registry.options_for(model)
-        if options is None:
-            continue
-        names = {field.name for field in model._meta.get_fields()}
-        listed = options.open | options.sealed | options.masked | options.excluded
-        found += [
-            Error(
-                f"audited() of {model._meta.label} names the field {name!r}, which it does not "
-                "have.",
-                hint=f"Its fields: {', '.join(sorted(names))}.",
-                obj=model,
-                id="audit_log.E003",
-            )
-            for name in sorted(listed - names)
-        ]
-        if options.subject is not None and not _has(model, options.subject):
-            found.append(
-                Error(
-                    f"audited() of {model._meta.label} has subject={options.subject!r}, which is "
-                    "neither a field nor an attribute.",
-                    obj=model,
-                    id="audit_log.E003",
-                )
-            )
-    return found
+    except ConfigurationError as error:
+        return [Error(f'AUDIT_LOG["MODELS"], {label}: {error}', obj=model, id="audit_log.E001")]
+    if options is None:
+        return []
+    names = {field.name for field in model._meta.get_fields()}
+    columns = {field.attname for field in model._meta.concrete_fields}
+    hint = f"Its fields: {', '.join(sorted(names))}."
+    listed = options.open | options.sealed | options.masked | options.excluded
+    wrong = [
+        f"audited() of {label} names the field {name!r}, which it does not have."
+        for name in sorted(listed - names - columns)
+    ]
+    subject = options.subject
+    if subject is not None and not (subject in columns or hasattr(model, subject)):
+        wrong.append(
+            f"audited() of {label} has subject={subject!r}, which is neither a field nor an "
+            "attribute."
+        )
+    return [Error(text, hint=hint, obj=model, id="audit_log.E003") for text in wrong]
 
 
-def _has(model: type[models.Model], name: str) -> bool:
-    return hasattr(model, name) or any(f.attname == name for f in model._meta.concrete_fields)
+def _readable() -> bool:
+    """Whether there are settings to check by; where not, E001 says so."""
+    try:
+        conf.get_settings()
+    except ConfigurationError:
+        return False
+    return True
 
 
 def check_patterns(**_: Any) -> list[CheckMessage]:
     """audit_log.E004: a pattern of MODELS, EXCLUDE_MODELS or a *_FIELDS setting matches nothing."""
-    try:
-        settings = conf.get_settings()
-    except ConfigurationError:
-        return []  # E001 says so
+    if not _readable():
+        return []
+    settings = conf.get_settings()
     labels = [model._meta.label_lower for model in apps.get_models()]
     fields = [
         f"{model._meta.label_lower}.{field.name}"
@@ -137,10 +141,9 @@ def check_middleware(**_: Any) -> list[CheckMessage]:
 
 def check_keys(**_: Any) -> list[CheckMessage]:
     """audit_log.E005: no ENCRYPTION_KEYS in production. W003: no SIGNING_KEY or INDEX_KEY."""
-    try:
-        settings = conf.get_settings()
-    except ConfigurationError:
+    if not _readable():
         return []
+    settings = conf.get_settings()
     found: list[CheckMessage] = []
     if not settings.encryption_keys:
         found.append(

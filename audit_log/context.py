@@ -107,20 +107,23 @@ def new_event(action: str, *, source: str, **values: Any) -> Event:
     context = _current.get()
     scope = context.scope
     id_, occurred_at = emitter().stamp()
-    around: dict[str, Any] = {
-        "actor": context.actor or (scope.actor() if scope is not None else None),
-        "request": context.request or (scope.request() if scope is not None else None),
-        "tenant": context.tenant or (scope.tenant() if scope is not None else None),
-        "reason": context.reason,
-        "trace_id": context.trace_id,
-        "parent_id": context.parent_id,
-    }
-    around.update(values)
-    return Event(
+    # What is given is not asked for: reading the actor of a request may query.
+    if "actor" not in values:
+        values["actor"] = context.actor or (scope.actor() if scope is not None else None)
+    if "request" not in values:
+        values["request"] = context.request or (scope.request() if scope is not None else None)
+    if "tenant" not in values:
+        values["tenant"] = context.tenant or (scope.tenant() if scope is not None else None)
+    for name in ("reason", "trace_id", "parent_id"):
+        values.setdefault(name, getattr(context, name))
+    event = Event(
         version=VERSION,
         id=id_,
         occurred_at=occurred_at,
         action=action,
         source=context.source or source,
-        **around,
+        **values,
     )
+    if scope is not None:
+        scope.noticed(event)
+    return event

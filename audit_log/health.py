@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from django.db import DEFAULT_DB_ALIAS
-from django.db.models import Count, Min, Sum
+from django.db.models import Count, Min, Q, Sum
 
+from audit_log.delivery import outboxes
 from audit_log.ledger import checkpoints
-from audit_log.models import Outbox, Stream
+from audit_log.models import Outbox, Record, Stream
 from audit_log.recording import losses, spool
 
 OLD_SECONDS: Final = 300
+# Beat signs every minute what has grown: this long without means that nobody does.
+UNSIGNED_SECONDS: Final = 900
+_REASONS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
 class StreamHealth:
-    """One stream: how many records, and how many of them a checkpoint covers."""
+    """One stream: how many records, and how many of them a checkpoint covers.
+
+    `unsigned_seconds` is how long a record has waited for its checkpoint, None if none does.
+    """
 
     name: str
     size: int
     signed: int
     signed_at: datetime | None
+    unsigned_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How the log is doing. Ages are in seconds; `losses` are this process's own counts."""
+    """How the log is doing. Ages are in seconds; `losses` are this process's own counts.
+
+    `outbox_failing` batches could not be relayed and are tried again; `parked` ones are not.
+    `reasons` says why, most frequent first, for a few of either.
+    """
 
     outbox_batches: int
     outbox_events: int
     outbox_oldest_seconds: float | None
+    outbox_failing: int
     parked: int
+    reasons: dict[str, int]
     spool_files: int
     streams: tuple[StreamHealth, ...]
     losses: dict[str, int]
@@ -42,43 +58,118 @@ class Health:
     def troubles(self) -> list[str]:
         """What an operator should look at, in words; empty when all is well."""
         found = []
+        reasons = f" Why: {'; '.join(self.reasons)}" if self.reasons else ""
         if self.parked:
-            found.append(f"{self.parked} batches are parked; see why in the outbox table.")
+            found.append(f"{self.parked} batches are parked, and stay so until retried.{reasons}")
+        elif self.outbox_failing:
+            found.append(f"{self.outbox_failing} batches failed and will be tried again.{reasons}")
         if self.spool_files:
-            found.append(f"{self.spool_files} spool files wait to be replayed.")
+            found.append(
+                f"{self.spool_files} spool files wait to be replayed; `manage.py audit_log relay` "
+                "on this host does it."
+            )
         oldest = self.outbox_oldest_seconds
         if oldest is not None and oldest > OLD_SECONDS:
             found.append(f"The oldest batch has waited {oldest:.0f} s: is a worker running?")
-        return found
+        return found + [text for stream in self.streams if (text := _unsigned(stream))]
+
+
+def _unsigned(stream: StreamHealth) -> str | None:
+    if stream.signed > stream.size:
+        return (
+            f"Stream {stream.name!r} has {stream.size} records, but a checkpoint was signed for "
+            f"{stream.signed}. Run `manage.py audit_log verify --stream {stream.name}`."
+        )
+    waited = stream.unsigned_seconds
+    if waited is None or waited <= UNSIGNED_SECONDS:
+        return None
+    return (
+        f"{stream.size - stream.signed} records of stream {stream.name!r} have waited "
+        f"{waited:.0f} s for a checkpoint: does beat run audit_log.checkpoint, and does "
+        "`manage.py audit_log checkpoint` succeed?"
+    )
 
 
 def measure(using: str = DEFAULT_DB_ALIAS) -> Health:
-    """Ask the database. Four queries, and one for each stream."""
-    rows = Outbox.objects.using(using)
-    waiting: dict[str, Any] = rows.filter(parked_at__isnull=True).aggregate(
-        batches=Count("id"), events=Sum("event_count"), oldest=Min("created_at")
-    )
-    oldest = waiting["oldest"]
+    """One database: three queries at most, and two for each stream."""
+    outbox = _outbox(using)
+    heads = Stream.objects.using(using).order_by("name")
+    return _health(outbox, tuple(_stream(head, using) for head in heads))
+
+
+def measure_everywhere() -> Health:
+    """The ledger's database, and the outboxes of all."""
+    heads = Stream.objects.using(outboxes.LEDGER).order_by("name")
+    streams = tuple(_stream(head, outboxes.LEDGER) for head in heads)
+    return _health(_together(map(_outbox, outboxes.aliases())), streams)
+
+
+@dataclass(slots=True)
+class _Outbox:
+    batches: int = 0
+    events: int = 0
+    failing: int = 0
+    parked: int = 0
+    oldest: datetime | None = None
+    reasons: Counter[str] = field(default_factory=Counter)
+
+
+def _health(outbox: _Outbox, streams: tuple[StreamHealth, ...]) -> Health:
     return Health(
-        outbox_batches=waiting["batches"],
-        outbox_events=waiting["events"] or 0,
-        outbox_oldest_seconds=None
-        if oldest is None
-        else (datetime.now(UTC) - oldest).total_seconds(),
-        parked=rows.filter(parked_at__isnull=False).count(),
+        outbox_batches=outbox.batches,
+        outbox_events=outbox.events,
+        outbox_oldest_seconds=_age(outbox.oldest),
+        outbox_failing=outbox.failing,
+        parked=outbox.parked,
+        reasons=dict(outbox.reasons.most_common(_REASONS)),
         spool_files=len(spool.waiting()),
-        streams=tuple(
-            _stream(head, using) for head in Stream.objects.using(using).order_by("name")
-        ),
+        streams=streams,
         losses=losses.counts(),
     )
 
 
+def _outbox(using: str) -> _Outbox:
+    rows = Outbox.objects.using(using)
+    is_parked = Q(parked_at__isnull=False)
+    counted: dict[str, Any] = rows.aggregate(
+        batches=Count("id", filter=~is_parked),
+        events=Sum("event_count", filter=~is_parked, default=0),
+        failing=Count("id", filter=~is_parked & Q(attempts__gt=0)),
+        parked=Count("id", filter=is_parked),
+        oldest=Min("created_at", filter=~is_parked),
+    )
+    found = _Outbox(**counted)
+    if found.parked or found.failing:
+        reasons = rows.exclude(parked_reason=None).values_list("parked_reason")
+        found.reasons.update(dict(reasons.annotate(n=Count("id")).order_by("-n")[:_REASONS]))
+    return found
+
+
+def _together(parts: Iterable[_Outbox]) -> _Outbox:
+    total = _Outbox()
+    for part in parts:
+        for name in ("batches", "events", "failing", "parked"):
+            setattr(total, name, getattr(total, name) + getattr(part, name))
+        total.oldest = min(filter(None, (total.oldest, part.oldest)), default=None)
+        total.reasons.update(part.reasons)
+    return total
+
+
 def _stream(head: Stream, using: str) -> StreamHealth:
     last = checkpoints.last(head.name, using)
+    signed = 0 if last is None else last.size
+    since: datetime | None = None
+    if signed < head.size:
+        rows = Record.objects.using(using).filter(stream=head.name, sequence=signed)
+        since = rows.values_list("recorded_at", flat=True).first()
     return StreamHealth(
         name=head.name,
         size=head.size,
-        signed=0 if last is None else last.size,
+        signed=signed,
         signed_at=None if last is None else last.created_at,
+        unsigned_seconds=_age(since),
     )
+
+
+def _age(moment: datetime | None) -> float | None:
+    return None if moment is None else (datetime.now(UTC) - moment).total_seconds()

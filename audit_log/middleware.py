@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
@@ -35,6 +34,9 @@ class AuditMiddleware:
         try:
             response = cast("HttpResponseBase", self.get_response(request))
             requests.finish(scope, response)
+        except BaseException:
+            requests.abandon(scope)
+            raise
         finally:
             leave()
         return response
@@ -51,8 +53,12 @@ class AuditMiddleware:
             response = await get_response(request)
             if requests.is_notable(scope, response.status_code):
                 # Reading the user may query, which the event loop must not wait for.
-                await sync_to_async(scope.actor)()
-            requests.finish(scope, response)
+                await sync_to_async(requests.finish)(scope, response)
+            else:
+                requests.finish(scope, response)
+        except BaseException:
+            requests.abandon(scope)
+            raise
         finally:
             leave()
         return response
@@ -60,4 +66,4 @@ class AuditMiddleware:
 
 def _context(scope: requests.RequestScope) -> context.Context:
     # Nothing of an earlier request on this thread survives, whatever it left behind.
-    return replace(context.Context(), scope=scope, trace_id=scope.trace_id)
+    return context.Context(scope=scope, trace_id=scope.trace_id)

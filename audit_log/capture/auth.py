@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.utils.functional import LazyObject
 
 from audit_log import context
 from audit_log.capture.failures import guarded
 from audit_log.conf import get_settings
-from audit_log.events import Actor, Event, Target
-from audit_log.privacy.names import Kind, kind_of
+from audit_log.events import Actor, Target
 from audit_log.recording import pending
 from audit_log.recording.people import actor_of
 from audit_log.recording.targets import target_of
@@ -47,14 +48,19 @@ def _logged_out(sender: Any, user: Any = None, **_: Any) -> None:
 def _record(*, action: str, user: Any) -> None:
     if not get_settings().enabled or context.current().suspended:
         return
+    if isinstance(user, LazyObject):  # what `logout()` sends is `request.user` itself
+        user = getattr(user, "_wrapped", user)
+    is_model = hasattr(user, "_meta")
     event = context.new_event(
         action,
         source="auth",
         actor=actor_of(user),
-        target=target_of(user) if hasattr(user, "_meta") else None,
-        subject=_subject(user),
+        target=target_of(user) if is_model else None,
+        subject=f"{user._meta.label_lower}:{user.pk}" if is_model else None,
     )
-    _add(event, user)
+    # Not where the user was read from: that may be a replica.
+    alias = router.db_for_write(type(user), instance=user) if is_model else DEFAULT_DB_ALIAS
+    pending.add(connections[alias], event)
 
 
 def _login_failed(sender: Any, credentials: Any = None, **_: Any) -> None:
@@ -72,26 +78,13 @@ def _record_failure(*, credentials: dict[str, Any]) -> None:
         actor=Actor(type="anonymous", label=_attempted_name(credentials)),
         target=Target(type=label),
     )
-    _add(event, None)
+    pending.add(connections[DEFAULT_DB_ALIAS], event)
 
 
 def _attempted_name(credentials: dict[str, Any]) -> str | None:
-    """The name somebody tried. Passwords and tokens are never looked at."""
-    ordered = sorted(credentials, key=lambda key: _NAMES.index(key) if key in _NAMES else 99)
-    for key in ordered:
-        value = credentials[key]
-        if isinstance(value, str) and kind_of(key) is not Kind.SECRET:
+    """The name somebody tried. Nothing else is looked at: a backend's `code` may be a secret."""
+    for key in (get_user_model().USERNAME_FIELD, *_NAMES):
+        value = credentials.get(key)
+        if isinstance(value, str) and value:
             return clean(value)[:256]
     return None
-
-
-def _subject(user: Any) -> str | None:
-    return f"{user._meta.label_lower}:{user.pk}" if hasattr(user, "_meta") else None
-
-
-def _add(event: Event, user: Any) -> None:
-    alias = getattr(getattr(user, "_state", None), "db", None) or DEFAULT_DB_ALIAS
-    pending.add(connections[alias], event)
-    scope = context.current().scope
-    if scope is not None:
-        scope.noticed(event)

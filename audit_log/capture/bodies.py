@@ -6,12 +6,12 @@ form bodies with a declared length are read, never multipart, never chunked.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
+from urllib.parse import parse_qs
 
 import msgspec
 from django.core.exceptions import RequestDataTooBig
-from django.http import HttpRequest, QueryDict
-from django.http.request import UnreadablePostError
+from django.http import HttpRequest
 
 from audit_log.conf import get_settings
 from audit_log.events import JSON, Redaction
@@ -21,6 +21,8 @@ from audit_log.recording.values import plain
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _JSON: Final = "application/json"
 _FORM: Final = "application/x-www-form-urlencoded"
+_PATH: Final = "request.body"
+_MAX_LENGTH_DIGITS: Final = 9
 
 
 def wants_body(request: HttpRequest) -> bool:
@@ -31,32 +33,73 @@ def wants_body(request: HttpRequest) -> bool:
     if request.content_type not in {_JSON, _FORM} or "HTTP_TRANSFER_ENCODING" in request.META:
         return False
     length = str(request.META.get("CONTENT_LENGTH") or "")
-    if not length.isdigit() or not 0 < int(length) <= settings.max_body_bytes:
+    # Some signs are digits to Python, but no number: "²".
+    if not (length.isascii() and length.isdigit()) or len(length) > _MAX_LENGTH_DIGITS:
         return False
-    return not sensitive_path(request.path)
+    return 0 < int(length) <= settings.max_body_bytes and not sensitive_path(request.path)
 
 
-def read_body(request: HttpRequest) -> bytes | None:
-    """The raw body, before the view; the view still finds all of it."""
-    if not wants_body(request):
+def read_body(http: HttpRequest) -> bytes | None:
+    """The raw body, before the view; the view still finds all of it, or the same error."""
+    if not wants_body(http):
         return None
+    request: Any = http  # its stream is nobody's business but Django's
+    stream = request._stream
     try:
-        return request.body
-    except (RequestDataTooBig, UnreadablePostError, OSError):
-        return None  # the view will meet the same error, and answer it
+        raw: bytes = request.body
+    except RequestDataTooBig:
+        if hasattr(stream, "seekable") and stream.seekable():
+            stream.seek(0)
+        return None
+    except OSError as error:
+        request._stream = _Broken(error.__cause__ or error)
+        request._read_started = False
+        return None
+    return raw if len(raw) <= get_settings().max_body_bytes else None
+
+
+class _Broken:
+    """A stream that failed once, and fails the view in the same way: nothing of it is left."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def read(self, *_: object) -> bytes:
+        raise self._error
+
+    readline = read
+
+    def close(self) -> None:
+        """Nothing to close."""
 
 
 def redact_body(request: HttpRequest, raw: bytes) -> tuple[JSON, list[Redaction]]:
-    """The body as JSON, without secrets. What cannot be parsed is not kept."""
-    path = "request.body"
+    """The body as JSON, without secrets. What cannot be parsed is not kept. Never raises."""
     names = get_settings().key_names
-    if request.content_type == _FORM:
-        form = QueryDict(raw, encoding=request.encoding or "utf-8")
-        return redact_form(dict(form.lists()), path, **names)
+    # A form that is none: what `curl -d '{"a": 1}'` sends. Read as one, its text would be a name.
+    form = request.content_type == _FORM and not raw.lstrip().startswith((b"{", b"["))
     try:
-        value = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return f"<{len(raw)} bytes that are not JSON>", [Redaction(path, "unparsed")]
-    value, marks = plain(value, path)
-    value, redactions = redact(value, path, **names)
+        value = _form(raw, request.encoding) if form else _json(raw)
+    except (ValueError, LookupError, RecursionError):
+        kind = "a form" if form else "JSON"
+        return f"<{len(raw)} bytes that are not {kind}>", [Redaction(_PATH, "unparsed")]
+    value, found = plain(value, _PATH)
+    # Names come from strangers, and the paths of marks are stored open.
+    marks = sorted({Redaction(_PATH, mark.rule) for mark in found})
+    if form:
+        value, redactions = redact_form(value, _PATH, **names)
+    else:
+        value, redactions = redact(value, _PATH, **names)
     return value, [*marks, *redactions]
+
+
+def _json(raw: bytes) -> JSON:
+    return msgspec.json.decode(raw.decode("utf-8", "replace"))
+
+
+def _form(raw: bytes, encoding: str | None) -> dict[str, list[str]]:
+    # Not a QueryDict: that refuses more fields than DATA_UPLOAD_MAX_NUMBER_FIELDS, and the request
+    # with them would be missing from the log.
+    encoding = encoding or "utf-8"
+    text = raw.decode(encoding, "replace")
+    return parse_qs(text, keep_blank_values=True, encoding=encoding, errors="replace")

@@ -6,13 +6,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit_log import context
-from audit_log.capture.plans import NOT_LOADED, FieldPlan, Plan
+from audit_log.capture.fields import NOT_LOADED, FieldPlan
+from audit_log.capture.labels import label
+from audit_log.capture.plans import Plan
 from audit_log.events import JSON, Event, Redaction, Target
 from audit_log.privacy.policies import Policy
-from audit_log.privacy.redaction import MASK
-from audit_log.recording.targets import MAX_LABEL, target_id
+from audit_log.recording.targets import target_id
 from audit_log.recording.values import clean, safe_str
 
 
@@ -27,32 +29,37 @@ class Changes:
         self.redactions: list[Redaction] = []
         self.sealed: list[str] = []
 
-    def add(self, item: FieldPlan, old: Any, new: Any) -> bool:
-        """Note that a field went from `old` to `new`, both as Python has them. Whether it did."""
-        unknown = old is NOT_LOADED
-        old_json, old_marks = (None, []) if unknown else item.encode(old)
+    def add(self, item: FieldPlan, kept: Any, new: Any) -> bool:
+        """Note that a field went from `kept` to `new`. Whether it did.
+
+        `kept` is as a snapshot has it, `new` as Python has it.
+        """
+        unknown, old = kept is NOT_LOADED, item.restore(kept)
+        old_json, old_marks = (None, ()) if unknown else item.encode(old)
         new_json, new_marks = item.encode(new)
-        if not unknown and old_json == new_json and type(old_json) is type(new_json):
+        if not unknown and item.equal(old_json, new_json, (old_marks, new_marks), (kept, new)):
             return False
-        path = f"changes.{item.name}"
         old_safe, more_old = item.guard(old_json)
         new_safe, more_new = item.guard(new_json)
         self.values[item.name] = [old_safe, new_safe]
-        marks = {*old_marks, *new_marks, *more_old, *more_new}
-        if unknown:
-            marks.add(Redaction(f"{path}.0", "not_loaded"))
-        self.redactions += sorted(marks)
+        if unknown or old_marks or new_marks or more_old or more_new:
+            marks = {*old_marks, *new_marks, *more_old, *more_new}
+            if unknown:
+                marks.add(Redaction(f"{item.path}.0", "not_loaded"))
+            self.redactions += sorted(marks)
         if item.policy is Policy.SEALED:
-            self.sealed.append(path)
+            self.sealed.append(item.path)
         if item.choices is not None and item.policy is not Policy.MASKED:
             self._label(item, _choice(item, old), _choice(item, new))
         return True
 
-    def label_relation(self, item: FieldPlan, instance: models.Model) -> None:
+    def label_relation(
+        self, item: FieldPlan, instance: models.Model, connection: BaseDatabaseWrapper
+    ) -> None:
         """Label a foreign key by the object that is loaded already; never load one."""
         related = instance._state.fields_cache.get(item.field.name)
         if related is not None and getattr(related, "pk", None) is not None:
-            self._label(item, None, safe_str(related)[:MAX_LABEL])
+            self._label(item, None, label(related, connection))
 
     def _label(self, item: FieldPlan, old: str | None, new: str | None) -> None:
         if old is not None or new is not None:
@@ -63,10 +70,10 @@ def _choice(item: FieldPlan, value: Any) -> str | None:
     if value is None or value is NOT_LOADED or item.choices is None:
         return None
     try:
-        label = item.choices.get(value)
+        found = item.choices.get(value)
     except TypeError:  # an unhashable value is no choice
         return None
-    return None if label is None else clean(safe_str(label))
+    return None if found is None else clean(safe_str(found))
 
 
 def row_event(
@@ -75,22 +82,17 @@ def row_event(
     instance: models.Model,
     changes: Changes,
     *,
-    pk: Any = None,
-    source: str = "orm",
+    pk: Any,
+    label: str,
     **values: Any,
 ) -> Event:
-    """The event of one changed row."""
-    label = safe_str(instance)[:MAX_LABEL]
-    for item in plan.masked:
-        # A masked value must not come back by way of __str__.
-        secret = getattr(instance, item.attname, None)
-        if isinstance(secret, str) and secret and secret in label:
-            label = label.replace(secret, MASK)
-    key = instance.pk if pk is None else pk
+    """The event of one changed row. `values` are other fields of Event."""
+    kind = type(instance)
+    if kind is not plan.model and kind._meta.proxy:
+        values["data"] = {**(values.get("data") or {}), "proxy": kind._meta.label_lower}
     return context.new_event(
         action,
-        source=source,
-        target=Target(type=plan.type, id=target_id(plan.model, key), label=label),
+        target=Target(type=plan.type, id=target_id(plan.model, pk), label=label),
         changes=changes.values or None,
         labels=changes.labels or None,
         redactions=tuple(changes.redactions),
@@ -100,47 +102,53 @@ def row_event(
     )
 
 
-def of_creation(plan: Plan, instance: models.Model, values: Mapping[str, Any]) -> Changes:
+def of_creation(
+    plan: Plan,
+    instance: models.Model,
+    values: Mapping[str, Any],
+    connection: BaseDatabaseWrapper,
+) -> Changes:
     """Every value that is set; what is null was not changed."""
     changes = Changes()
     for item in plan.fields:
         new = values.get(item.attname)
         if new is not None and changes.add(item, None, new):
-            _add_relation_label(changes, item, instance)
+            _add_relation_label(changes, item, instance, connection)
     return changes
 
 
-def of_deletion(plan: Plan, values: Mapping[str, Any]) -> Changes:
+def of_deletion(fields: Iterable[FieldPlan], kept: Mapping[str, Any]) -> Changes:
     """Every old value that was set, or a mark that it is not known."""
     changes = Changes()
-    for item in plan.fields:
-        old = values.get(item.attname, NOT_LOADED)
+    for item in fields:
+        old = kept.get(item.attname, NOT_LOADED)
         if old is not None:
             changes.add(item, old, None)
     return changes
 
 
 def of_update(
-    plan: Plan, instance: models.Model, old: Mapping[str, Any], new: Mapping[str, Any]
+    items: Iterable[FieldPlan],
+    instance: models.Model,
+    kept: Mapping[str, Any],
+    new: Mapping[str, Any],
+    connection: BaseDatabaseWrapper,
 ) -> Changes:
     """The fields whose value differs; none when only incidental ones do."""
     changes = Changes()
     telling = False
-    for item in _in_order(plan, new):
-        before, after = old.get(item.attname, NOT_LOADED), new[item.attname]
-        if before is after or (type(before) is type(after) and before == after):
+    for item in items:
+        if item.attname not in new:
             continue
-        if changes.add(item, before, after):
+        before, after = kept.get(item.attname, NOT_LOADED), new[item.attname]
+        if item.compare(before, after) is not True and changes.add(item, before, after):
             telling = telling or not item.incidental
-            _add_relation_label(changes, item, instance)
+            _add_relation_label(changes, item, instance, connection)
     return changes if telling else Changes()
 
 
-def _in_order(plan: Plan, names: Iterable[str]) -> Iterable[FieldPlan]:
-    wanted = names if isinstance(names, (dict, set, frozenset)) else set(names)
-    return (item for item in plan.fields if item.attname in wanted)
-
-
-def _add_relation_label(changes: Changes, item: FieldPlan, instance: models.Model) -> None:
+def _add_relation_label(
+    changes: Changes, item: FieldPlan, instance: models.Model, connection: BaseDatabaseWrapper
+) -> None:
     if item.field.is_relation and item.policy is Policy.OPEN:
-        changes.label_relation(item, instance)
+        changes.label_relation(item, instance, connection)

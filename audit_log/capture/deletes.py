@@ -6,7 +6,9 @@ of queries of the project. The three methods that delete rows are bracketed inst
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import connections, models
@@ -16,8 +18,10 @@ from django.db.models.sql import DeleteQuery
 from audit_log import context
 from audit_log.capture import changes, snapshots
 from audit_log.capture.failures import guarded
+from audit_log.capture.fields import FieldPlan
+from audit_log.capture.labels import label
 from audit_log.capture.plans import Plan, plan_of
-from audit_log.capture.saves import read_rows
+from audit_log.capture.saves import chunks
 from audit_log.recording import outbox, pending
 from audit_log.recording.targets import target_id, target_type
 
@@ -55,14 +59,11 @@ def _delete_batch(self: DeleteQuery, pk_list: list[Any], using: str) -> int:
     plan = plan_of(model) if model is not None else None
     if model is None or plan is None or context.current().suspended:
         return _original_delete_batch(self, pk_list, using)
-    with pending.bracket(connections[using]):
-        rows = _Rows(plan, using)
-        guarded("capture_failed", rows.read, found=_collected(plan, model, pk_list, using))
+    rows = _Rows(plan, model, using)
+    with pending.bracket(rows.connection):
+        guarded("capture_failed", rows.collect, connection=rows.connection, keys=pk_list)
         count = _original_delete_batch(self, pk_list, using)
-        if count:
-            # Fewer than asked for: another transaction was faster with some of them.
-            outcome = "success" if count >= len(rows.old) else "unknown"
-            guarded("capture_failed", rows.capture, outcome=outcome)
+        guarded("capture_failed", rows.capture, connection=rows.connection, count=count)
     return count
 
 
@@ -70,80 +71,134 @@ def _raw_delete(self: Any, using: str) -> int:
     plan = plan_of(self.model)
     if plan is None or context.current().suspended:
         return int(_original_raw_delete(self, using))
-    connection = connections[using]
-    with pending.bracket(connection):
-        query = self._chain().using(using)
-        if connection.features.has_select_for_update and not self.query.distinct:
-            query = query.select_for_update()
-        with outbox.quiet(connection):
-            found = list(query)
-        rows = _Rows(plan, using)
-        guarded("capture_failed", rows.read, found=found)
+    rows = _Rows(plan, self.model, using)
+    with pending.bracket(rows.connection):
+        guarded("capture_failed", rows.find, connection=rows.connection, queryset=self)
         count = int(_original_raw_delete(self, using))
-        if count:
-            guarded("capture_failed", rows.capture, outcome="success")
+        guarded("capture_failed", rows.capture, connection=rows.connection, count=count)
     return count
 
 
-def _collected(
-    plan: Plan, model: type[models.Model], keys: list[Any], using: str
-) -> list[models.Model]:
-    """The instances that Django is about to delete, without parents of deleted children."""
-    collector = _collector.get()
-    instances = {} if collector is None else {i.pk: i for i in collector.data.get(model, ())}
-    child_keys: set[Any] = set()
-    if collector is not None:
-        for other, others in collector.data.items():
-            if other is not model and model in other._meta.all_parents:
-                child_keys.update(i.pk for i in others)
-    wanted = [key for key in keys if key not in child_keys]
-    missing = [key for key in wanted if key not in instances]
-    if missing:
-        with outbox.quiet(connections[using]):
-            for instance in plan.model._base_manager.using(using).filter(pk__in=missing):
-                instances[instance.pk] = instance
-    return [instances[key] for key in wanted if key in instances]
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One row that is about to go: its key and label are not to be had afterwards."""
+
+    key: Any
+    instance: models.Model  # as it was loaded whole
+    held: models.Model  # as Django, and maybe the project, has it
+    label: str
+    old: dict[str, Any]
 
 
 class _Rows:
     """The rows that one statement deletes."""
 
-    def __init__(self, plan: Plan, using: str) -> None:
+    def __init__(self, plan: Plan, model: type[models.Model], using: str) -> None:
         self.plan = plan
+        self.model = model
         self.connection = connections[using]
-        self.old: list[tuple[Any, models.Model, dict[str, Any]]] = []
+        self.rows: list[_Row] = []
 
-    def read(self, *, found: list[models.Model]) -> None:
-        """Old values, before they are gone; Django loads only some columns for a cascade."""
-        known = {instance.pk: _old_row(self.plan, instance) for instance in found}
-        partial = [key for key, row in known.items() if len(row) < len(self.plan.fields)]
-        if partial:
-            known.update(read_rows(self.plan, partial, self.connection))
-        self.old = [(instance.pk, instance, known[instance.pk]) for instance in found]
+    def collect(self, *, keys: list[Any]) -> None:
+        """Look at the instances that Django has collected, without parents of deleted children."""
+        collected, children = self._collected()
+        wanted = [key for key in keys if key not in children]
+        known = {key: row for key in wanted if (row := self._known(collected.get(key))) is not None}
+        # For a cascade Django loads only some columns.
+        full = self._load(key for key in wanted if key not in known)
+        for key in wanted:
+            if key in known:
+                self._add(key, collected[key], collected[key], known[key])
+            elif key in full:
+                self._add(key, full[key], collected.get(key, full[key]), self._fresh(full[key]))
 
-    def capture(self, *, outcome: str) -> None:
+    def find(self, *, queryset: Any) -> None:
+        """Look at the rows that a query set is about to delete unseen."""
+        found = self._query().filter(pk__in=queryset.using(self.connection.alias).values("pk"))
+        with outbox.quiet(self.connection):
+            instances = list(found)
+        for instance in instances:
+            self._add(instance.pk, instance, instance, self._fresh(instance))
+
+    def capture(self, *, count: int) -> None:
         """One event for each, in the order Django deletes them."""
-        for key, instance, old in self.old:
-            with outbox.quiet(self.connection):
-                event = changes.row_event(
-                    "delete",
-                    self.plan,
-                    instance,
-                    changes.of_deletion(self.plan, old),
-                    pk=key,
-                    outcome=outcome,
-                    data=_cascade(instance, key),
-                )
+        if not count:
+            return
+        # Fewer than asked for: another transaction was faster with some of them.
+        outcome = "success" if count >= len(self.rows) else "unknown"
+        fields = self._fields()
+        mark = pending.mark(self.connection)
+        for row in self.rows:
+            event = changes.row_event(
+                "delete",
+                self.plan,
+                row.instance,
+                changes.of_deletion(fields, row.old),
+                pk=row.key,
+                label=row.label,
+                source="orm",
+                outcome=outcome,
+                data=_cascade(row.instance, row.key),
+            )
             pending.add(self.connection, event)
+            snapshots.deleted(row.held, self.plan, mark)
+
+    def _collected(self) -> tuple[dict[Any, models.Model], set[Any]]:
+        collector = _collector.get()
+        if collector is None:
+            return {}, set()
+        children: set[Any] = set()
+        for other, others in collector.data.items():
+            if _origin_model(collector) is self.plan.model:
+                break  # the parent is what was to be deleted: it has its own event
+            link = other._meta.get_ancestor_link(self.plan.model)
+            if link is not None and plan_of(other) is not None:
+                children.update(child.__dict__.get(link.attname, child.pk) for child in others)
+        return {i.pk: i for i in collector.data.get(self.model, ())}, children
+
+    def _known(self, instance: models.Model | None) -> dict[str, Any] | None:
+        """The whole row as this process has it, where that is to be trusted."""
+        if instance is None or self.plan.options.before == "database":
+            return None
+        row = dict(snapshots.old_values(instance, self.plan, self.connection.alias))
+        return row if all(item.attname in row for item in self.plan.fields) else None
+
+    def _fresh(self, instance: models.Model) -> dict[str, Any]:
+        """The row of an instance that was loaded just now."""
+        values = instance.__dict__
+        names = self.plan.by_attname
+        return snapshots.kept(self.plan, {name: values[name] for name in names if name in values})
+
+    def _load(self, keys: Iterable[Any]) -> dict[Any, models.Model]:
+        found: dict[Any, models.Model] = {}
+        with outbox.quiet(self.connection):
+            for portion in chunks(keys):
+                found.update((i.pk, i) for i in self._query().filter(pk__in=portion))
+        return found
+
+    def _query(self) -> models.QuerySet[Any]:
+        query = self.model._base_manager.using(self.connection.alias)
+        if self.connection.features.has_select_for_update:
+            return query.select_for_update()
+        return query
+
+    def _add(
+        self, key: Any, instance: models.Model, held: models.Model, old: dict[str, Any]
+    ) -> None:
+        self.rows.append(_Row(key, instance, held, label(instance, self.connection), old))
+
+    def _fields(self) -> list[FieldPlan]:
+        """The fields that go: not those of a parent that is kept (`keep_parents`)."""
+        collector = _collector.get()
+        deleted = set() if collector is None else {m._meta.concrete_model for m in collector.data}
+        kept = set(self.plan.model._meta.all_parents) - deleted
+        return [item for item in self.plan.fields if item.field.model not in kept]
 
 
-def _old_row(plan: Plan, instance: models.Model) -> dict[str, Any]:
-    kept = snapshots.old_values(instance, plan)
-    return {
-        item.attname: snapshots.restore(plan, item.attname, kept)
-        for item in plan.fields
-        if item.attname in kept
-    }
+def _origin_model(collector: Collector) -> type[models.Model] | None:
+    origin = getattr(collector, "origin", None)
+    model = origin.model if isinstance(origin, models.QuerySet) else type(origin)
+    return model._meta.concrete_model if issubclass(model, models.Model) else None
 
 
 def _cascade(instance: models.Model, key: Any) -> dict[str, Any] | None:
@@ -151,7 +206,8 @@ def _cascade(instance: models.Model, key: Any) -> dict[str, Any] | None:
     collector = _collector.get()
     origin = getattr(collector, "origin", None)
     if isinstance(origin, models.Model):
-        if origin is instance or (type(origin) is type(instance) and origin.pk == key):
+        same_kind = type(origin)._meta.concrete_model is type(instance)._meta.concrete_model
+        if origin is instance or (same_kind and origin.pk == key):
             return None
         kind = type(origin)
         return {"cascade_from": f"{target_type(kind)}:{target_id(kind, origin.pk)}"}

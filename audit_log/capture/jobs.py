@@ -7,8 +7,7 @@ to the broker can act as somebody else.
 from __future__ import annotations
 
 import base64
-import binascii
-import logging
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -20,8 +19,6 @@ from audit_log.exceptions import DecryptionError
 from audit_log.privacy.encryption import key_ring
 from audit_log.recording import losses
 from audit_log.recording.nudge import TASK
-
-logger = logging.getLogger("audit_log")
 
 HEADER: Final = "audit_log"
 _UID: Final = "audit_log.jobs"
@@ -56,21 +53,25 @@ def uninstall() -> None:
     task_postrun.disconnect(dispatch_uid=_UID)
 
 
-def _publish(sender: Any = None, headers: Any = None, **_: Any) -> None:
+def _publish(sender: Any = None, headers: Any = None, body: Any = None, **_: Any) -> None:
     if not isinstance(headers, dict) or sender == TASK:
         return
     try:
         carried = _carried()
-        if carried is not None:
-            headers[HEADER] = carried
+        # Protocol 1 has the id in the body.
+        task_id = headers.get("id") or (body.get("id") if isinstance(body, dict) else None)
+        if carried != _Carried() and task_id:
+            headers[HEADER] = _sealed(carried, str(sender), task_id)
+        else:
+            headers.pop(HEADER, None)  # a retry brings along the one of its first run
     except Exception:  # noqa: BLE001 - a task must be sent whatever happens here
         losses.warn("task_header_failed", "A task was sent without its actor.")
 
 
-def _carried() -> str | None:
+def _carried() -> _Carried:
     now = context.current()
     request = now.request or (now.scope.request() if now.scope is not None else None)
-    carried = _Carried(
+    return _Carried(
         actor=context.actor_now(),
         request_id=None if request is None else request.id,
         tenant=now.tenant or (now.scope.tenant() if now.scope is not None else None),
@@ -78,33 +79,45 @@ def _carried() -> str | None:
         trace_id=now.trace_id,
         parent=now.task,
     )
-    if carried == _Carried():
-        return None
-    sealed = key_ring().encrypt(_PURPOSE, msgspec.json.encode(carried))
-    return base64.b64encode(sealed).decode()
 
 
-def _read(task: Any) -> _Carried:
+def _place(name: str, task_id: str) -> bytes:
+    # Bound to its message: copied into another one, it is as good as forged.
+    return f"{name}\0{task_id}".encode()
+
+
+def _sealed(carried: _Carried, name: str, task_id: str) -> str:
+    plaintext = msgspec.json.encode(carried)
+    return base64.b64encode(key_ring().encrypt(_PURPOSE, plaintext, _place(name, task_id))).decode()
+
+
+def _opened(task: Any, task_id: str) -> _Carried:
     """What the task's header says; an empty one where it has none or a forged one."""
     request = getattr(task, "request", None)
     header = (getattr(request, "headers", None) or {}).get(HEADER) if request else None
     if header is None and request is not None:
         header = request.get(HEADER)
-    if not isinstance(header, str):
+    if header is None:
         return _Carried()
     try:
-        return _decoder.decode(key_ring().decrypt(_PURPOSE, base64.b64decode(header)))
-    except (DecryptionError, msgspec.DecodeError, binascii.Error, ValueError):
+        sealed = base64.b64decode(header, validate=True)
+        place = _place(str(getattr(task, "name", "")), task_id)
+        return _decoder.decode(key_ring().decrypt(_PURPOSE, sealed, place))
+    except (DecryptionError, TypeError, ValueError):  # not base64, not JSON, not these fields
         losses.warn("task_header_refused", "A task's audit_log header was not made by us.")
         return _Carried()
 
 
 def _prerun(task_id: str = "", task: Any = None, **_: Any) -> None:
-    outer = context.current()
-    carried = _read(task)
-    actor = carried.actor
-    if actor is None:
-        actor = Actor(type="system", id=getattr(task, "name", None), label=None)
+    name = getattr(task, "name", None)
+    nobody = Actor(type="system", id=name, label=None)
+    if getattr(getattr(task, "request", None), "is_eager", False):
+        _enter_eagerly(task_id, nobody)
+        return
+    carried = _opened(task, task_id)
+    actor = carried.actor or nobody
+    if carried.parent is not None and actor.via is None:
+        actor = msgspec.structs.replace(actor, via=carried.parent)
     context.put(
         context.Context(
             actor=actor,
@@ -112,17 +125,34 @@ def _prerun(task_id: str = "", task: Any = None, **_: Any) -> None:
             tenant=carried.tenant,
             reason=carried.reason,
             trace_id=carried.trace_id,
-            parent_id=task_id or carried.parent,
+            parent_id=task_id,
             source="task",
             task=task_id,
-            # An eager task runs inside its caller's context, which comes back afterwards.
+        )
+    )
+
+
+def _enter_eagerly(task_id: str, nobody: Actor) -> None:
+    """An eager task runs in the middle of its caller, in whose context it stays."""
+    outer = context.current()
+    alone = outer.actor is None and outer.scope is None
+    context.put(
+        replace(
+            outer,
+            actor=nobody if alone else outer.actor,
+            parent_id=task_id,
+            source="task",
+            task=task_id,
             outer=outer,
         )
     )
 
 
 def _postrun(task_id: str = "", **_: Any) -> None:
+    """Back to the caller of an eager task; a worker's thread starts its next one clean."""
     now = context.current()
+    while now.outer is not None and now.task != task_id:
+        now = now.outer  # something inside was left open
     if now.task == task_id and now.outer is not None:
         context.put(now.outer)
     else:

@@ -7,35 +7,52 @@ instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final
 
+from django.apps import apps
+from django.core.exceptions import ValidationError
 from django.db import connections, models, router
 from django.db.models.fields import related_descriptors
 
 from audit_log import context
 from audit_log.capture.failures import guarded
+from audit_log.capture.labels import label
 from audit_log.capture.plans import plan_of
+from audit_log.capture.saves import chunks
 from audit_log.events import Redaction, Target
 from audit_log.privacy.names import kind_of
 from audit_log.privacy.redaction import MASK
 from audit_log.recording import outbox, pending
-from audit_log.recording.targets import MAX_LABEL, target_id, target_type
-from audit_log.recording.values import safe_str
+from audit_log.recording.targets import target_id, target_type
 
 _original = related_descriptors.create_forward_many_to_many_manager
-_MAX_LABELS = 100
+_MAX_LABELS: Final = 100
 
 
 def install() -> None:
     """Hook the factory of related managers. Harmless when done twice."""
     related_descriptors.create_forward_many_to_many_manager = _create_manager
+    _forget_classes()
 
 
 def uninstall() -> None:
-    """Put Django's own factory back; managers made meanwhile stay bracketed but inert."""
+    """Put Django's own factory back; managers made meanwhile capture nothing."""
     related_descriptors.create_forward_many_to_many_manager = _original
+    _forget_classes()
+
+
+def _forget_classes() -> None:
+    """Django keeps the class of each relation's managers, from its first use on."""
+    for model in apps.get_models(include_auto_created=True):
+        for value in vars(model).values():
+            if isinstance(value, related_descriptors.ManyToManyDescriptor):
+                value.__dict__.pop("related_manager_cls", None)
+
+
+def _is_installed() -> bool:
+    return related_descriptors.create_forward_many_to_many_manager is _create_manager
 
 
 def _create_manager(superclass: Any, rel: Any, reverse: bool) -> Any:  # noqa: FBT001 - Django's
@@ -53,8 +70,8 @@ def _create_manager(superclass: Any, rel: Any, reverse: bool) -> Any:  # noqa: F
 
 def _add_items(manager: Any) -> Callable[..., None]:
     def _add_items(self: Any, source: str, target: str, *objs: Any, **options: Any) -> None:
-        with _captured(self, "m2m.add", source, options) as change:
-            if change is not None and objs:
+        with _captured(self, "m2m.add", source, objs, options) as change:
+            if change is not None:
                 change.before(self._get_target_ids(target, objs))
             manager._add_items(self, source, target, *objs, **options)
 
@@ -63,8 +80,8 @@ def _add_items(manager: Any) -> Callable[..., None]:
 
 def _remove_items(manager: Any) -> Callable[..., None]:
     def _remove_items(self: Any, source: str, target: str, *objs: Any, **options: Any) -> None:
-        with _captured(self, "m2m.remove", source, options) as change:
-            if change is not None and objs:
+        with _captured(self, "m2m.remove", source, objs, options) as change:
+            if change is not None:
                 change.before(_ids(self, objs))
             manager._remove_items(self, source, target, *objs, **options)
 
@@ -75,7 +92,7 @@ def _clear(manager: Any, name: str) -> Callable[..., None]:
     original = getattr(manager, name)
 
     def clear(self: Any, *args: Any, **options: Any) -> None:
-        with _captured(self, "m2m.clear", self.source_field_name, options) as change:
+        with _captured(self, "m2m.clear", self.source_field_name, None, options) as change:
             if change is not None:
                 change.before(None)
             original(self, *args, **options)
@@ -89,53 +106,64 @@ def _ids(manager: Any, objs: Iterable[Any]) -> set[Any]:
     for obj in objs:
         if isinstance(obj, manager.model):
             found.add(manager.target_field.get_foreign_related_value(obj)[0])
-        else:
+            continue
+        with suppress(ValidationError):  # Django's method will raise what it raises without us
             found.add(manager.target_field.target_field.to_python(obj))
     return found
 
 
+def _ordered(keys: set[Any]) -> list[Any]:
+    try:
+        return sorted(keys)
+    except TypeError:
+        return sorted(keys, key=str)
+
+
 @contextmanager
 def _captured(
-    manager: Any, action: str, source: str, options: dict[str, Any]
+    manager: Any, action: str, source: str, objs: Sequence[Any] | None, options: dict[str, Any]
 ) -> Iterator[_Change | None]:
-    """Bracket one operation. None where there is nothing to capture."""
+    """Bracket one operation on `objs`, None for all. Gives None where nothing is to be captured."""
     owner = manager.model if manager.reverse else type(manager.instance)
     plan = plan_of(owner)
     # A symmetrical relation writes a second, mirrored row: one event is enough.
     mirrored = source != manager.source_field_name
-    if plan is None or mirrored or context.current().suspended:
+    unwatched = plan is None or not _is_installed() or context.current().suspended
+    if unwatched or mirrored or (objs is not None and not objs):
         yield None
         return
     alias = options.get("using") or router.db_for_write(manager.through, instance=manager.instance)
-    change = _Change(manager, action, alias)
-    with pending.bracket(connections[alias]):
+    change = _Change(manager, action, alias, source="import" if options.get("raw") else "orm")
+    # Django's method opens a transaction of its own, outside (add) or inside of ours.
+    with pending.bracket(change.connection, logged=True):
         yield change
-        guarded("capture_failed", change.capture)
+        guarded("capture_failed", change.capture, connection=change.connection)
 
 
 class _Change:
     """Which members one operation really adds or removes."""
 
-    def __init__(self, manager: Any, action: str, alias: str) -> None:
+    def __init__(self, manager: Any, action: str, alias: str, *, source: str) -> None:
         self.manager = manager
         self.action = action
+        self.source = source
         self.connection = connections[alias]
         self.ids: set[Any] = set()
 
     def before(self, ids: set[Any] | None) -> None:
         """Look at the members before the change; `None` for all of them."""
-        guarded("capture_failed", self._read, ids=ids)
+        guarded("capture_failed", self._read, connection=self.connection, ids=ids)
 
     def _read(self, *, ids: set[Any] | None) -> None:
         manager = self.manager
-        if ids is not None and not ids:
-            return
+        name = manager.target_field_name
         through = manager.through._default_manager.using(self.connection.alias)
         rows = through.filter(**{manager.source_field_name: manager.related_val[0]})
-        if ids is not None:
-            rows = rows.filter(**{f"{manager.target_field_name}__in": ids})
+        existing: set[Any] = set()
         with outbox.quiet(self.connection):
-            existing = set(rows.values_list(f"{manager.target_field_name}_id", flat=True))
+            for portion in [None] if ids is None else chunks(ids):
+                some = rows if portion is None else rows.filter(**{f"{name}__in": portion})
+                existing.update(some.values_list(f"{name}_id", flat=True))
         self.ids = (ids or set()) - existing if self.action == "m2m.add" else existing
 
     def capture(self) -> None:
@@ -143,50 +171,61 @@ class _Change:
         if not self.ids:
             return
         manager = self.manager
+        keys = _ordered(self.ids)
+        if not manager.reverse:
+            members = self._load(keys[:_MAX_LABELS])
+            self._add(manager.instance, keys, [members[key] for key in keys if key in members])
+            return
+        owners = self._load(keys)
+        for key in keys:
+            if key in owners:
+                self._add(owners[key], [manager.related_val[0]], [manager.instance])
+
+    def _load(self, keys: Sequence[Any]) -> dict[Any, models.Model]:
+        """The objects on the other side, by the value that the relation holds of them."""
+        name = self.manager.target_field.target_field.attname
+        query = self.manager.model._base_manager.using(self.connection.alias)
+        found: dict[Any, models.Model] = {}
         with outbox.quiet(self.connection):
-            others = {
-                getattr(other, manager.target_field.target_field.attname): other
-                for other in manager.model._base_manager.using(self.connection.alias).filter(
-                    **{f"{manager.target_field.target_field.attname}__in": self.ids}
-                )
-            }
-            if not manager.reverse:
-                self._add(manager.instance, sorted(self.ids, key=str), others.values())
-                return
-            for key in sorted(self.ids, key=str):
-                owner = others.get(key)
-                if owner is not None:
-                    self._add(owner, [manager.related_val[0]], [manager.instance])
+            for portion in chunks(keys):
+                rows = query.filter(**{f"{name}__in": portion})
+                found.update((getattr(row, name), row) for row in rows)
+        return found
 
     def _add(self, owner: models.Model, keys: list[Any], members: Iterable[models.Model]) -> None:
-        field = self._field_name()
         plan = plan_of(type(owner))
         if plan is None:
             return
+        field = self._field_name()
         member = self.manager.model if not self.manager.reverse else type(self.manager.instance)
-        ids = [target_id(member, key) for key in keys]
-        labels: list[str] = [safe_str(m)[:MAX_LABEL] for m in list(members)[:_MAX_LABELS]]
+        labels: list[str] = [label(each, self.connection) for each in members]
         redactions: tuple[Redaction, ...] = ()
         if kind_of(field) is not None:
             labels = [MASK] * len(labels)
             redactions = (Redaction("data.labels", f"name:{kind_of(field)}"),)
-        pending.add(
-            self.connection,
-            context.new_event(
+        target = Target(
+            type=plan.type,
+            id=target_id(type(owner), owner.pk),
+            label=label(owner, self.connection),
+        )
+        for portion in chunks(keys):  # thousands of keys would not fit into one event
+            event = context.new_event(
                 self.action,
-                source="orm",
-                target=Target(
-                    type=plan.type,
-                    id=target_id(type(owner), owner.pk),
-                    label=safe_str(owner)[:MAX_LABEL],
-                ),
-                affected=len(ids),
-                data={"field": field, "type": target_type(member), "ids": ids, "labels": labels},
+                source=self.source,
+                target=target,
+                affected=len(portion),
+                data={
+                    "field": field,
+                    "type": target_type(member),
+                    "ids": [target_id(member, key) for key in portion],
+                    "labels": labels,
+                },
                 sealed=("data.labels",),
                 redactions=redactions,
                 subject=plan.subject_of(owner),
-            ),
-        )
+            )
+            pending.add(self.connection, event)
+            labels = []
 
     def _field_name(self) -> str:
         manager = self.manager

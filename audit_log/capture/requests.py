@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-import re
-import time
-import uuid
+import threading
+from collections.abc import Callable
 from fnmatch import fnmatchcase
+from functools import cached_property, partial
+from time import perf_counter  # by name: a host's test may replace time.perf_counter
 from typing import Any, Final
 
+from django.core.handlers.wsgi import WSGIRequest
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.http import HttpRequest, HttpResponseBase
-from django.utils.functional import LazyObject, empty
+from django.urls import ResolverMatch, resolve
 from django.utils.module_loading import import_string
 
 from audit_log import context
 from audit_log.capture import usage
 from audit_log.capture.bodies import SAFE_METHODS, read_body, redact_body
+from audit_log.capture.headers import decoded, header, request_id, trace_id
+from audit_log.capture.users import read_user, seen_user
 from audit_log.conf import get_settings
 from audit_log.events import Actor, Event, Redaction, Request
-from audit_log.privacy.addresses import client_address
+from audit_log.privacy.addresses import ADDRESS_HEADERS, client_address
 from audit_log.privacy.encryption import blind_index
-from audit_log.privacy.redaction import redact_path, redact_query
-from audit_log.recording import buffer, losses, outbox, pending
+from audit_log.privacy.redaction import MASK, redact_path, redact_query, sensitive_path
+from audit_log.recording import buffer, losses, pending
 from audit_log.recording.people import actor_of
 from audit_log.recording.values import clean
 
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
-_TRACE_PARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _MAX_PATH: Final = 2048
 _MAX_AGENT: Final = 512
 _MAX_ROUTE: Final = 200
+_MAX_REDACTIONS: Final = 64
 _ERROR: Final = 400
 _DENIED: Final = frozenset({401, 403})
 
@@ -40,57 +43,83 @@ class RequestScope:
     def __init__(self, request: HttpRequest) -> None:
         settings = get_settings()
         self.http = request
-        self.started = time.perf_counter()
+        self.started = perf_counter()
         self.notable = False
-        self.body = read_body(request)
-        self.id = _request_id(request, settings.request_id_header)
-        self.trace_id = _trace_id(request)
-        self.ip = client_address(request.META, settings.trusted_proxies)
+        self.ended = False
+        self.is_counted = settings.requests != "off" and not excluded(request)
+        self.body = read_body(request) if self.is_counted else None
+        self.trace_id = trace_id(request)
+        # As they came: a middleware may put the client's word for its address into REMOTE_ADDR.
+        self._arrived = {name: request.META.get(name) for name in ADDRESS_HEADERS}
+        self._given_id = header(request, settings.request_id_header)
         self._actor: Actor | None = None
         self._seen_user: Any = None
+        self._reading: set[int] = set()  # threads
         self._tenant: str | None = None
         self._tenant_known = False
         self._request: Request | None = None
+        self._match: ResolverMatch | None = None
+
+    @cached_property
+    def id(self) -> str:
+        """The id that all events of the request share."""
+        # Two threads of one request must not make two.
+        made: str = self.__dict__.setdefault("id", request_id(self._given_id))
+        return made
+
+    @cached_property
+    def ip(self) -> str | None:
+        """The client's address."""
+        return client_address(self._arrived, get_settings().trusted_proxies)
 
     def actor(self) -> Actor | None:
-        """Who is logged in now. Leaves the request as it found it."""
-        user = getattr(self.http, "user", None)
-        if isinstance(user, LazyObject) and _evaluated(user) is not None:
-            user = _evaluated(user)
-        if self._actor is None or user is not self._seen_user:
-            with outbox.quiet(connections[DEFAULT_DB_ALIAS]):
-                self._actor = actor_of(_resolve(self.http, user))
-            self._seen_user = user
+        """Who is logged in now; None where that cannot be read. Leaves the request as it was."""
+        thread = threading.get_ident()
+        if thread in self._reading:
+            return None  # what the project writes while it finds its user out
+        self._reading.add(thread)
+        try:
+            user = seen_user(self.http)
+            if self._actor is None or user is not self._seen_user:
+                self._actor = actor_of(read_user(self.http, user))
+                self._seen_user = user
+        except Exception:  # noqa: BLE001 - a broken session must not fail the write it belongs to
+            losses.warn("actor_failed", "The user of a request could not be read.")
+            return None
+        finally:
+            self._reading.discard(thread)
         return self._actor
 
     def request(self) -> Request:
         """What an event says about the request it happened in."""
-        if self._request is None or self._request.route is None:
+        session = self._session()
+        known = self._request
+        if known is None or known.route is None or known.session != session:
             path, _ = self._path()
-            self._request = Request(
+            self._request = known = Request(
                 id=self.id,
                 method=clean(str(self.http.method or ""))[:16],
                 route=self.route(),
                 path=path,
                 ip=self.ip,
                 user_agent=self._agent(),
-                session=self._session(),
+                session=session,
             )
-        return self._request
+        return known
 
     def tenant(self) -> str | None:
-        """What the setting `TENANT` says of the request, asked once."""
-        if not self._tenant_known:
-            self._tenant_known = True
-            source = get_settings().tenant
-            if source is not None:
-                call = import_string(source) if isinstance(source, str) else source
-                try:
-                    value = call(self.http)
-                except Exception:  # noqa: BLE001 - the project's callable
-                    losses.warn("tenant_failed", "AUDIT_LOG['TENANT'] raised an error.")
-                    value = None
-                self._tenant = None if value is None else clean(str(value))[:64]
+        """What the setting `TENANT` says of the request, asked until it answers."""
+        source = get_settings().tenant
+        if self._tenant_known or source is None:
+            return self._tenant
+        self._tenant_known = True  # also while it is asked: it may write something itself
+        try:
+            call = import_string(source) if isinstance(source, str) else source
+            value = call(self.http)
+            self._tenant = None if value is None else clean(str(value))[:64]
+        except Exception:  # noqa: BLE001 - the project's callable
+            losses.warn("tenant_failed", "AUDIT_LOG['TENANT'] raised an error.")
+            self._tenant_known = False  # the user was not known yet, say
         return self._tenant
 
     def noticed(self, event: Event) -> None:
@@ -104,33 +133,74 @@ class RequestScope:
             return None
         return clean(match.view_name or match.route or "")[:_MAX_ROUTE] or None
 
+    def _resolved(self) -> ResolverMatch | None:
+        """How the URL resolves, or would: a middleware may write before Django has looked."""
+        match: ResolverMatch | None = getattr(self.http, "resolver_match", None) or self._match
+        if match is None:
+            # The second is what APPEND_SLASH redirects to.
+            for path in (self.http.path_info, f"{self.http.path_info}/"):
+                try:
+                    self._match = resolve(path, getattr(self.http, "urlconf", None))
+                except Exception:  # noqa: BLE001, S112 - Resolver404, or a converter's own
+                    continue
+                return self._match
+        return match
+
+    def _is_sensitive(self) -> bool:
+        """Whether the path, or the name of its view, says log-in, password, token or reset."""
+        match = self._resolved()
+        name = "" if match is None else match.url_name or ""
+        return sensitive_path(self.http.path) or sensitive_path(name)
+
     def _path(self) -> tuple[str, list[Redaction]]:
-        match = getattr(self.http, "resolver_match", None)
-        captured = {} if match is None else match.captured_kwargs
-        path, marks = redact_path(self.http.path, captured, **get_settings().key_names)
+        path, match = self.http.path, self._resolved()
+        if match is None:
+            return _beginning(path)
+        named: dict[str, Any] = getattr(match, "captured_kwargs", match.kwargs)
+        captured = named or {f"arg{n}": value for n, value in enumerate(match.args)}
+        if self._is_sensitive():
+            # Whatever it is called there, it opens something. Numbers are keys of rows.
+            captured = {
+                name if str(value).isdigit() else f"token_{n}": value
+                for n, (name, value) in enumerate(captured.items())
+            }
+        path, marks = redact_path(path, captured, **get_settings().key_names)
         return clean(path)[:_MAX_PATH], marks
+
+    def _query(self) -> tuple[str | None, list[Redaction]]:
+        raw = str(self.http.META.get("QUERY_STRING") or "")
+        if not raw:
+            return None, []
+        if self._is_sensitive():
+            return None, [Redaction("request.query", "path:sensitive")]
+        # ASGI has decoded it; WSGI hands bytes over as Latin-1.
+        raw = decoded(raw) if isinstance(self.http, WSGIRequest) else clean(raw)
+        query, marks = redact_query(raw, **get_settings().key_names)
+        return query[:_MAX_PATH], marks
+
+    def _body(self) -> tuple[Any, list[Redaction]]:
+        if not self.body:
+            return None, []
+        if self._is_sensitive():
+            return None, [Redaction("request.body", "path:sensitive")]
+        return redact_body(self.http, self.body)
 
     def _agent(self) -> str | None:
         agent = self.http.META.get("HTTP_USER_AGENT")
-        return clean(str(agent))[:_MAX_AGENT] if agent else None
+        return decoded(str(agent))[:_MAX_AGENT] if agent else None
 
     def _session(self) -> str | None:
-        session = getattr(self.http, "session", None)
-        return blind_index("session", getattr(session, "session_key", None))
+        key = getattr(getattr(self.http, "session", None), "session_key", None)
+        return blind_index("session", key) if isinstance(key, str) else None
 
     def event(self, response: HttpResponseBase | None, milliseconds: int) -> Event:
-        """The event of the request itself."""
+        """The event of the request itself; without a response it ended before there was one."""
         status = None if response is None else response.status_code
         base = self.request()
         _, redactions = self._path()
-        query, marks = redact_query(
-            clean(self.http.META.get("QUERY_STRING") or ""), **get_settings().key_names
-        )
-        redactions += marks
-        body = None
-        if self.body:
-            body, marks = redact_body(self.http, self.body)
-            redactions += marks
+        query, in_query = self._query()
+        body, in_body = self._body()
+        redactions = [*redactions, *in_query, *in_body]
         return context.new_event(
             "request",
             source="request",
@@ -142,16 +212,16 @@ class RequestScope:
                 method=base.method,
                 route=base.route,
                 path=base.path,
-                query=query[:_MAX_PATH] or None,
+                query=query,
                 status=status,
                 duration_ms=milliseconds,
                 ip=base.ip,
                 user_agent=base.user_agent,
-                session=self._session(),
+                session=base.session,
                 body=body,
             ),
             trace_id=self.trace_id,
-            redactions=tuple(redactions[:64]),
+            redactions=tuple(redactions[:_MAX_REDACTIONS]),
         )
 
 
@@ -163,49 +233,14 @@ def _outcome(status: int | None) -> str:
     return "failure" if status >= _ERROR else "success"
 
 
-def _request_id(request: HttpRequest, header: str) -> str:
-    given = str(request.headers.get(header) or "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-
-
-def _trace_id(request: HttpRequest) -> str | None:
-    match = _TRACE_PARENT.fullmatch(str(request.headers.get("traceparent") or ""))
-    return None if match is None else match[1]
-
-
-def _evaluated(user: Any) -> Any:
-    wrapped = user.__dict__.get("_wrapped", empty)
-    return None if wrapped is empty else wrapped
-
-
-def _resolve(request: HttpRequest, user: Any) -> Any:
-    """The user behind `request.user`, without evaluating it for the project.
-
-    Reading it would mark the session as read (`Vary: Cookie`) and spare the view a query; both
-    would show. So what was not there before is taken away again.
-    """
-    if not isinstance(user, LazyObject):
-        return user
-    evaluated = _evaluated(user)
-    if evaluated is not None:
-        return evaluated
-    if hasattr(request, "_cached_user"):
-        return request._cached_user
-    session = getattr(request, "session", None)
-    if session is None or not session.session_key:
-        return None  # nobody can be logged in without a session
-    had_cache = "_session_cache" in session.__dict__
-    accessed = session.accessed
-    try:
-        return user.__dict__["_setupfunc"]()
-    except Exception:  # noqa: BLE001 - a broken session must not fail the write it belongs to
-        losses.warn("actor_failed", "The user of a request could not be read.")
-        return None
-    finally:
-        request.__dict__.pop("_cached_user", None)
-        session.accessed = accessed
-        if not had_cache and not session.modified:
-            session.__dict__.pop("_session_cache", None)
+def _beginning(path: str) -> tuple[str, list[Redaction]]:
+    """A path that no view has, without what follows a word such as `reset`."""
+    segments = path.split("/")
+    for n, segment in enumerate(segments[:-1], 1):
+        if any(segments[n:]) and sensitive_path(segment):
+            marks = [Redaction("request.path", "path:sensitive")]
+            return clean("/".join([*segments[:n], MASK]))[:_MAX_PATH], marks
+    return clean(path)[:_MAX_PATH], []
 
 
 def excluded(request: HttpRequest) -> bool:
@@ -226,11 +261,10 @@ def begin(request: HttpRequest) -> RequestScope | None:
 
 def is_notable(scope: RequestScope, status: int) -> bool:
     """Whether the request gets an event of its own."""
-    wanted = get_settings().requests
-    if wanted == "off" or excluded(scope.http):
+    if not scope.is_counted:
         return False
     unsafe = scope.http.method not in SAFE_METHODS
-    return wanted == "all" or unsafe or status >= _ERROR or scope.notable
+    return get_settings().requests == "all" or unsafe or status >= _ERROR or scope.notable
 
 
 def finish(scope: RequestScope, response: HttpResponseBase) -> None:
@@ -238,28 +272,47 @@ def finish(scope: RequestScope, response: HttpResponseBase) -> None:
 
     A streamed response is recorded once its last byte is sent.
     """
+    if not scope.ended:
+        scope.ended = True
+        _guarded(_finish, scope, response)
+
+
+def abandon(scope: RequestScope) -> None:
+    """Record a notable request that got no response: cancelled, or its process told to stop."""
+    if not scope.ended:
+        scope.ended = True
+        if is_notable(scope, 0):
+            _guarded(_record, scope, None)
+
+
+def _guarded(call: Callable[..., None], *args: Any) -> None:
     try:
-        if not excluded(scope.http) and get_settings().requests != "off":
-            usage.count(scope.route(), response.status_code, _elapsed(scope))
-        if not is_notable(scope, response.status_code):
-            return
-        if response.streaming:
-            closers: Any = response
-            closers._resource_closers.append(lambda: _record(scope, response))
-        else:
-            _record(scope, response)
+        call(*args)
     except Exception:  # noqa: BLE001 - the response is made; it must be sent
         losses.warn("request_failed", "A request could not be recorded.")
 
 
-def _elapsed(scope: RequestScope) -> int:
-    return round((time.perf_counter() - scope.started) * 1000)
+def _finish(scope: RequestScope, response: HttpResponseBase) -> None:
+    status = response.status_code
+    if scope.is_counted:
+        usage.count(scope.route(), status, _elapsed(scope))
+    if not is_notable(scope, status):
+        return
+    if response.streaming:
+        closers: Any = response
+        closers._resource_closers.append(partial(_guarded, _record, scope, response))
+    else:
+        _record(scope, response)
 
 
-def _record(scope: RequestScope, response: HttpResponseBase) -> None:
+def _record(scope: RequestScope, response: HttpResponseBase | None) -> None:
     event = scope.event(response, _elapsed(scope))
     connection = connections[DEFAULT_DB_ALIAS]
     if connection.in_atomic_block:
         pending.add(connection, event)
     else:
         buffer.enqueue(event)
+
+
+def _elapsed(scope: RequestScope) -> int:
+    return round((perf_counter() - scope.started) * 1000)

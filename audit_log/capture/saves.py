@@ -7,28 +7,37 @@ see without us. Inside somebody's own transaction nothing is added around the wr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final
 
-from django.db import connections, models
+from django.db import DEFAULT_DB_ALIAS, connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.query_utils import DeferredAttribute
 
 from audit_log import context
 from audit_log.capture import changes, snapshots
 from audit_log.capture.failures import guarded
-from audit_log.capture.plans import NOT_LOADED, FieldPlan, Plan, plan_of
+from audit_log.capture.fields import NOT_LOADED, FieldPlan
+from audit_log.capture.labels import label
+from audit_log.capture.plans import Plan, plan_of
 from audit_log.recording import outbox, pending
+
+_CHUNK: Final = 500  # keys a query; SQLite may take no more than 999 parameters
 
 _original_save_table = models.Model._save_table  # type: ignore[attr-defined]
 _original_from_db = models.Model.from_db.__func__  # type: ignore[attr-defined]
 _original_refresh = models.Model.refresh_from_db
+_original_fetch_many = getattr(DeferredAttribute, "fetch_many", None)  # since Django 6.1
 
 
 def install() -> None:
-    """Hook the three methods of Model. Harmless when done twice."""
+    """Hook the methods of Model, and of its deferred fields. Harmless when done twice."""
     models.Model._save_table = _save_table  # type: ignore[attr-defined]
     models.Model.from_db = classmethod(_from_db)  # type: ignore[assignment,arg-type]
     models.Model.refresh_from_db = _refresh_from_db  # type: ignore[method-assign,assignment]
+    if _original_fetch_many is not None:
+        DeferredAttribute.fetch_many = _fetch_many  # type: ignore[attr-defined]
 
 
 def uninstall() -> None:
@@ -36,6 +45,8 @@ def uninstall() -> None:
     models.Model._save_table = _original_save_table  # type: ignore[attr-defined]
     models.Model.from_db = classmethod(_original_from_db)  # type: ignore[assignment]
     models.Model.refresh_from_db = _original_refresh  # type: ignore[method-assign]
+    if _original_fetch_many is not None:
+        DeferredAttribute.fetch_many = _original_fetch_many  # type: ignore[attr-defined]
 
 
 def _from_db(
@@ -52,14 +63,16 @@ _from_db.__wrapped__ = _original_from_db  # type: ignore[attr-defined]
 
 
 def _refresh_from_db(
-    self: models.Model, using: str | None = None, fields: Any = None, **options: Any
+    self: models.Model, using: str | None = None, fields: Any = None, from_queryset: Any = None
 ) -> None:
-    names = None if fields is None else set(fields)
-    deferred = self.get_deferred_fields() if fields is None else set()
-    _original_refresh(self, using, None if names is None else list(names), **options)
     plan = plan_of(type(self))
     if plan is None:
+        _original_refresh(self, using, fields, from_queryset)
         return
+    names = None if fields is None else set(fields)
+    deferred = self.get_deferred_fields() if fields is None else set()
+    snapshots.pin(self, plan)
+    _original_refresh(self, using, None if names is None else list(names), from_queryset)
     read = {
         item.attname: self.__dict__[item.attname]
         for item in plan.fields
@@ -67,10 +80,21 @@ def _refresh_from_db(
         and item.attname not in deferred
         and (names is None or item.name in names or item.attname in names)
     }
-    connection = connections[self._state.db or "default"]
-    # Read inside a transaction, it may be our own uncommitted write: it falls with it.
-    mark = pending.mark(connection) if pending.in_transaction(connection) else None
-    snapshots.written(self, plan, read, mark)
+    if read:
+        snapshots.read(self, plan, self._state.db or DEFAULT_DB_ALIAS, read)
+
+
+def _fetch_many(self: Any, instances: Sequence[models.Model]) -> None:
+    """Django's FETCH_PEERS loads a deferred field of all rows of a result at once."""
+    name = self.field.attname
+    lacking = [instance for instance in instances if name not in instance.__dict__]
+    if _original_fetch_many is not None:
+        _original_fetch_many(self, instances)
+    for instance in lacking:
+        plan = plan_of(type(instance))
+        if plan is not None and name in plan.by_attname and name in instance.__dict__:
+            value = {name: instance.__dict__[name]}
+            snapshots.read(instance, plan, instance._state.db or DEFAULT_DB_ALIAS, value)
 
 
 def _save_table(  # noqa: PLR0913, PLR0917 - Django's signature
@@ -82,128 +106,132 @@ def _save_table(  # noqa: PLR0913, PLR0917 - Django's signature
     using: Any = None,
     update_fields: Any = None,
 ) -> Any:
-    def original() -> Any:
-        return _original_save_table(
-            self, raw, cls, force_insert, force_update, using, update_fields
-        )
-
+    arguments = (self, raw, cls, force_insert, force_update, using, update_fields)
     plan = plan_of(type(self))
     # Parents' tables are written first, by the same save: the last table makes the event.
-    if plan is None or cls is not plan.model or context.current().suspended:
-        return original()
-    save = _Save(self, plan, connections[using], update_fields, raw=raw)
-    if save.changes_nothing():
-        updated = original()
-        save.note_without_event(updated=bool(updated))
+    if plan is None or cls is not plan.model:
+        return _original_save_table(*arguments)
+    save = _Save(self, plan, connections[using], _written_items(plan, update_fields, raw=raw))
+    if context.current().suspended or (not force_insert and save.changes_nothing()):
+        updated = _original_save_table(*arguments)
+        guarded("capture_failed", save.note, connection=save.connection, updated=bool(updated))
         return updated
     with pending.bracket(save.connection):
         save.read_before(force_insert=bool(force_insert))
-        updated = original()
-        guarded("capture_failed", save.capture, updated=bool(updated))
+        updated = _original_save_table(*arguments)
+        guarded(
+            "capture_failed",
+            save.capture,
+            connection=save.connection,
+            updated=bool(updated),
+            source="import" if raw else "orm",
+        )
     return updated
 
 
 class _Save:
-    """One write of one row."""
+    """One write of one row. `kept` is what is known of it, as snapshots have it."""
+
+    __slots__ = ("connection", "instance", "items", "kept", "plan")
 
     def __init__(
         self,
         instance: models.Model,
         plan: Plan,
         connection: BaseDatabaseWrapper,
-        update_fields: Iterable[str] | None,
-        *,
-        raw: bool,
+        items: Sequence[FieldPlan],
     ) -> None:
         self.instance = instance
         self.plan = plan
         self.connection = connection
-        self.raw = raw
-        self.items = _written_items(plan, update_fields, raw=raw)
-        self.old: Mapping[str, Any] = {}
+        self.items = items
+        self.kept: Mapping[str, Any] = snapshots.old_values(instance, plan, connection.alias)
 
     def changes_nothing(self) -> bool:
         """Whether a loaded row is written back as it was: then no query and no transaction."""
-        if self.instance._state.adding or self.plan.options.before == "database":
+        if self.instance._state.adding or self.plan.unsteady or self._asks_the_database():
             return False
-        self._read_kept()
-        return all(item.incidental or not self._differs(item) for item in self.items)
+        values, kept = self.instance.__dict__, self.kept
+        return all(
+            item.incidental
+            or item.same(kept.get(item.attname, NOT_LOADED), values.get(item.attname, NOT_LOADED))
+            for item in self.items
+        )
 
-    def _differs(self, item: FieldPlan) -> bool:
-        old = self.old.get(item.attname, NOT_LOADED)
-        new = self.instance.__dict__.get(item.attname, NOT_LOADED)
-        if old is NOT_LOADED or new is NOT_LOADED or hasattr(new, "resolve_expression"):
-            return True
-        if old is new or (type(old) is type(new) and old == new):
-            return False
-        return bool(item.encode(old)[0] != item.encode(new)[0])
-
-    def _read_kept(self) -> None:
-        kept = snapshots.old_values(self.instance, self.plan)
-        self.old = {
-            item.attname: snapshots.restore(self.plan, item.attname, kept) for item in self.items
-        }
+    def _asks_the_database(self) -> bool:
+        """Whether old values are read: where asked for, and for a row of another database."""
+        state = self.instance._state
+        elsewhere = not state.adding and state.db not in {None, self.connection.alias}
+        return elsewhere or self.plan.options.before == "database"
 
     def read_before(self, *, force_insert: bool) -> None:
-        """Old values: kept ones, or with `before="database"` those of the locked row."""
-        if self.plan.options.before != "database" or force_insert or self.instance.pk is None:
-            if not self.old:
-                self._read_kept()
+        """With `before="database"`, the old values of the row, which is locked until COMMIT."""
+        if force_insert or self.instance.pk is None or not self._asks_the_database():
             return
-        self._read_kept()
-        if self.instance._state.adding and self.plan.model._meta.pk.has_default():
+        keys = self.plan.model._meta.pk_fields
+        if self.instance._state.adding and all(
+            key.has_default() or key.has_db_default() for key in keys
+        ):
             return  # Django inserts without looking
         row = read_rows(self.plan, [self.instance.pk], self.connection).get(self.instance.pk)
         if row is not None:
-            self.old = row
+            self.kept = row
 
-    def capture(self, *, updated: bool) -> None:
+    def capture(self, *, updated: bool, source: str = "orm") -> None:
         """Make the event, and note what the row holds now."""
+        instance, plan, connection = self.instance, self.plan, self.connection
         new = self._read_back()
-        mark = pending.mark(self.connection)
-        source = "import" if self.raw else "orm"
         if updated:
-            found = changes.of_update(self.plan, self.instance, self.old, new)
-            action = "update"
+            found = changes.of_update(self.items, instance, self.kept, new, connection)
         else:
-            found = changes.of_creation(self.plan, self.instance, new)
-            action = "create"
+            found = changes.of_creation(plan, instance, new, connection)
         if found.values or not updated:
-            with outbox.quiet(self.connection):  # __str__ may query
-                event = changes.row_event(action, self.plan, self.instance, found, source=source)
-            pending.add(self.connection, event)
-        snapshots.written(self.instance, self.plan, new, mark)
+            event = changes.row_event(
+                "update" if updated else "create",
+                plan,
+                instance,
+                found,
+                pk=instance.pk,
+                label=label(instance, connection),
+                source=source,
+            )
+            pending.add(connection, event)
+        self._note(new)
 
-    def note_without_event(self, *, updated: bool) -> None:
-        """After a save that changed nothing, unless the row was gone and has been inserted."""
-        if not updated:
-            guarded("capture_failed", self.capture, updated=False)
+    def note(self, *, updated: bool) -> None:
+        """After a save without an event: it changed nothing, or capture is suspended."""
+        if not updated and not context.current().suspended:
+            self.capture(updated=False)  # the row was gone, and has been inserted again
             return
-        incidental = {
-            item.attname: self.instance.__dict__[item.attname]
-            for item in self.items
-            if item.incidental and item.attname in self.instance.__dict__
-        }
-        if incidental:
-            inside = pending.in_transaction(self.connection)
-            mark = pending.mark(self.connection) if inside else None
-            snapshots.written(self.instance, self.plan, incidental, mark)
+        suspended = context.current().suspended
+        values = self._values()
+        self._note(
+            {
+                item.attname: NOT_LOADED if _is_expression(value) else value
+                for item in self.items
+                if (suspended or item.incidental)
+                and (value := values[item.attname]) is not NOT_LOADED
+            }
+        )
+
+    def _note(self, values: Mapping[str, Any]) -> None:
+        inside = pending.in_transaction(self.connection)
+        mark = pending.mark(self.connection) if inside else None
+        if values or mark is not None:
+            snapshots.written(self.instance, self.plan, self.connection.alias, values, mark)
+
+    def _values(self) -> dict[str, Any]:
+        values = self.instance.__dict__
+        return {item.attname: values.get(item.attname, NOT_LOADED) for item in self.items}
 
     def _read_back(self) -> dict[str, Any]:
-        """What was written; expressions as the database resolved them."""
-        values = {
-            item.attname: self.instance.__dict__.get(item.attname, NOT_LOADED)
-            for item in self.items
-        }
-        unresolved = [
-            name
-            for name, value in values.items()
-            if value is NOT_LOADED or hasattr(value, "resolve_expression")
-        ]
-        if unresolved:
+        """What was written; where only the row tells (expressions, rounding), what it holds."""
+        values = self._values()
+        asked = [item.attname for item in self.items if _only_the_row_tells(item, values)]
+        if asked:
             rows = read_rows(self.plan, [self.instance.pk], self.connection, lock=False)
             row = rows.get(self.instance.pk, {})
-            for name in unresolved:
+            for name in asked:
                 if name in row:
                     values[name] = row[name]
                 else:
@@ -211,28 +239,51 @@ class _Save:
         return values
 
 
+def _is_expression(value: Any) -> bool:
+    return hasattr(value, "resolve_expression")
+
+
+def _only_the_row_tells(item: FieldPlan, values: Mapping[str, Any]) -> bool:
+    value = values[item.attname]
+    if value is NOT_LOADED or _is_expression(value):
+        return True
+    return item.exact is not None and value is not None and not item.exact(value)
+
+
 def _written_items(
     plan: Plan, update_fields: Iterable[str] | None, *, raw: bool
-) -> list[FieldPlan]:
-    items: Iterable[FieldPlan] = plan.fields
+) -> Sequence[FieldPlan]:
+    items: Sequence[FieldPlan] = plan.fields
     if raw:  # a fixture's parents are rows of their own
         items = [item for item in items if item.field.model is plan.model]
     if update_fields is None:
-        return list(items)
+        return items
     names = set(update_fields)
     return [item for item in items if item.name in names or item.attname in names]
+
+
+def chunks(keys: Iterable[Any]) -> Iterable[list[Any]]:
+    """Keys in portions that every database takes in one query."""
+    rest = iter(keys)
+    while portion := list(islice(rest, _CHUNK)):
+        yield portion
 
 
 def read_rows(
     plan: Plan, keys: Iterable[Any], connection: BaseDatabaseWrapper, *, lock: bool = True
 ) -> dict[Any, dict[str, Any]]:
-    """The rows of these keys as they stand in the database, by key; locked until COMMIT."""
+    """The rows of these keys as they stand in the database, by key; locked until COMMIT.
+
+    Values are as snapshots keep them.
+    """
     names = [item.attname for item in plan.fields]
-    query = plan.model._base_manager.using(connection.alias).filter(pk__in=list(keys))
+    query = plan.model._base_manager.using(connection.alias)
     if lock and connection.features.has_select_for_update and pending.in_transaction(connection):
-        query = query.select_for_update()
+        # The key does not change, so rows that refer to this one need not wait.
+        query = query.select_for_update(no_key=connection.features.has_select_for_no_key_update)
+    rows: dict[Any, dict[str, Any]] = {}
     with outbox.quiet(connection):
-        return {
-            row[0]: dict(zip(names, row[1:], strict=True))
-            for row in query.values_list("pk", *names)
-        }
+        for portion in chunks(keys):
+            for row in query.filter(pk__in=portion).values_list("pk", *names):
+                rows[row[0]] = snapshots.kept(plan, dict(zip(names, row[1:], strict=True)))
+    return rows

@@ -2,7 +2,9 @@
 
 Everything between claim and delete is one transaction, so a kill at any point leaves either the
 batch or its records. Several relays share the outbox by SKIP LOCKED; SQLite has one writer, so
-there the costly part happens before the transaction begins.
+there the costly part happens before the transaction begins. Where the outbox is in another
+database than the ledger, the ledger commits first: a kill in between repeats the batch, and the
+ledger drops what it has.
 """
 
 from __future__ import annotations
@@ -11,20 +13,32 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, OperationalError, connections, transaction
-from django.db.models import F, Q
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    DatabaseError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    connections,
+    transaction,
+)
+from django.db.models import Q
 from django.db.models.functions import Length
 
-from audit_log import signals
-from audit_log.events import Event, decode_batch, encode_again
+from audit_log.delivery import outboxes, parking
+from audit_log.delivery.outboxes import LEDGER
+from audit_log.events import Event, decode_batch
+from audit_log.exceptions import AuditLogError
 from audit_log.ledger import heads, writer
-from audit_log.ledger.records import Place, Prepared, prepare
+from audit_log.ledger.records import Place, Prepared, prepare, scope_of
 from audit_log.models import Outbox
+from audit_log.privacy import data_keys
 from audit_log.privacy.encryption import key_ring
 from audit_log.recording import buffer, losses, outbox, spool
 
@@ -33,11 +47,12 @@ logger = logging.getLogger("audit_log")
 MAX_ROWS: Final = 500
 MAX_EVENTS: Final = 2_000
 MAX_BYTES: Final = 4_000_000
-MAX_ATTEMPTS: Final = 10
 _RETRIES: Final = 5
-_MAX_WAIT_SECONDS: Final = 3600
 # MariaDB's deadlock and lock timeout; PostgreSQL's serialization failure and deadlock.
 _RETRYABLE: Final = ("1213", "1205", "40001", "40P01", "database is locked", "deadlock detected")
+# No batch's own fault, as far as one can tell: a server that is down, a table that is missing.
+_SYSTEMIC: Final = (OperationalError, InterfaceError, ProgrammingError)
+_SAME_TROUBLE: Final = 3
 
 
 @dataclass(slots=True)
@@ -56,21 +71,36 @@ class Relayed:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
+def relay_everywhere(
+    *, seconds: float | None = None, progress: Callable[[Relayed], None] | None = None
+) -> Relayed:
+    """Relay the outbox of every database that has one. A database that is down stops no other."""
+    started = time.monotonic()
+    total = relay(seconds=seconds, progress=progress)
+    for alias in outboxes.aliases():
+        if alias == LEDGER:
+            continue
+        left = None if seconds is None else max(0.0, seconds - (time.monotonic() - started))
+        try:
+            total.add(relay(alias, seconds=left, progress=progress))
+        except DatabaseError:
+            losses.warn("relay_failed", "The outbox of %r cannot be relayed now.", alias)
+    return total
+
+
 def relay(
     using: str = DEFAULT_DB_ALIAS,
     *,
     seconds: float | None = None,
     progress: Callable[[Relayed], None] | None = None,
 ) -> Relayed:
-    """Move all that waits, or as much as fits into `seconds`. Safe to run many at once.
+    """Move all that waits in one outbox, or as much as fits into `seconds`.
 
-    This process's own buffered events and its spool go first.
+    Safe to run many at once. This process's own buffered events and its spool go first.
     """
     started = time.monotonic()
     total = Relayed()
-    buffer.flush()
-    if spool.waiting():
-        spool.replay()
+    _write_what_waits_outside()
     while True:
         moved = _round(using)
         total.add(moved)
@@ -79,6 +109,15 @@ def relay(
         late = seconds is not None and time.monotonic() - started >= seconds
         if late or not (moved.batches or moved.failed or moved.parked):
             return total
+
+
+def _write_what_waits_outside() -> None:
+    """Buffer and spool, into their outboxes. Where that fails they keep what they hold."""
+    try:
+        buffer.flush()
+        spool.replay()
+    except Exception:  # noqa: BLE001 - what is in the outbox can be relayed all the same
+        losses.warn("flush_failed", "Buffered or spooled events cannot be written now.")
 
 
 def waiting(using: str = DEFAULT_DB_ALIAS) -> int:
@@ -94,17 +133,37 @@ def _claimable(using: str) -> Any:
 
 def _round(using: str) -> Relayed:
     try:
-        return _retried(lambda: _move(using, None))
-    except DatabaseError:
+        return _retried(partial(_move, using, None))
+    except AuditLogError:
+        raise  # the ledger itself is damaged: nothing may be added to it
+    except Exception:
         logger.exception("A claim of batches failed; trying them one by one.")
+    return _one_by_one(using)
+
+
+def _one_by_one(using: str) -> Relayed:
+    """Find out which batches fail alone; if all do, the trouble is not theirs."""
     total = Relayed()
+    failing: dict[int, Exception] = {}
     for id_ in list(_claimable(using).values_list("id", flat=True)[:MAX_ROWS]):
         try:
-            total.add(_retried(lambda id_=id_: _move(using, id_)))  # type: ignore[misc]
-        except DatabaseError as error:
-            _postpone(using, id_, error)
-            total.failed += 1
+            total.add(_retried(partial(_move, using, id_)))
+        except AuditLogError:
+            raise
+        except Exception as error:
+            failing[id_] = error
+            if len(failing) >= _SAME_TROUBLE and _is_systemic(failing, total):
+                raise
+    if failing and _is_systemic(failing, total):
+        raise next(iter(failing.values()))
+    for id_, cause in failing.items():
+        parking.postpone(using, id_, cause)
+    total.failed += len(failing)
     return total
+
+
+def _is_systemic(failing: dict[int, Exception], total: Relayed) -> bool:
+    return not total.batches and all(isinstance(e, _SYSTEMIC) for e in failing.values())
 
 
 def _retried(call: Callable[[], Relayed]) -> Relayed:
@@ -112,11 +171,11 @@ def _retried(call: Callable[[], Relayed]) -> Relayed:
         try:
             return call()
         except OperationalError as error:
-            if attempt == _RETRIES - 1 or not any(mark in _text(error) for mark in _RETRYABLE):
+            if not any(mark in _text(error) for mark in _RETRYABLE):
                 raise
             # Jitter, or the two that met would meet again.
             time.sleep(random.uniform(0.01, 0.05) * 2**attempt)  # noqa: S311 - not cryptography
-    raise AssertionError("unreachable")
+    return call()
 
 
 def _text(error: BaseException) -> str:
@@ -126,20 +185,24 @@ def _text(error: BaseException) -> str:
 
 def _move(using: str, only: int | None) -> Relayed:
     """One claim, from outbox to ledger, in one transaction."""
-    connection = connections[using]
-    if connection.features.has_select_for_update_skip_locked:
+    if connections[using].features.has_select_for_update_skip_locked:
         with transaction.atomic(using=using):
-            _read_committed(connection)
-            return _Claim(using, only, locked=True).move()
+            _read_committed(using)
+            claim = _Claim(using, only, locked=True)
+            claim.prepare()
+            return claim.move()
     claim = _Claim(using, only, locked=False)
     claim.prepare()
-    with transaction.atomic(using=using) if claim.rows or claim.failures else nullcontext():
+    if not claim.rows:
+        return Relayed()
+    with transaction.atomic(using=using):
         claim.drop_taken()
         return claim.move()
 
 
-def _read_committed(connection: Any) -> None:
+def _read_committed(using: str) -> None:
     """SKIP LOCKED and the id check need it; a project may have asked for more."""
+    connection: Any = connections[using]
     level = getattr(connection, "isolation_level", None)
     stricter = level is not None and "COMMITTED" not in str(getattr(level, "name", level)).upper()
     if stricter and not connection.savepoint_ids:
@@ -153,10 +216,9 @@ class _Claim:
     def __init__(self, using: str, only: int | None, *, locked: bool) -> None:
         self.using = using
         self.rows = _claim(using, only, locked=locked)
-        self.events: list[tuple[int, Event]] = []
         self.prepared: list[tuple[int, Prepared]] = []
-        self.failures: dict[int, Exception] = {}
-        self._is_prepared = False
+        self.unprepared: list[tuple[int, Event, Exception]] = []
+        self.unread: dict[int, Exception] = {}
 
     def drop_taken(self) -> None:
         """Forget rows that another relay took while we prepared them (SQLite)."""
@@ -164,63 +226,81 @@ class _Claim:
         left = set(Outbox.objects.using(self.using).filter(pk__in=ids).values_list("id", flat=True))
         self.rows = [row for row in self.rows if row.pk in left]
         self.prepared = [item for item in self.prepared if item[0] in left]
+        self.unprepared = [item for item in self.unprepared if item[0] in left]
+        self.unread = {id_: error for id_, error in self.unread.items() if id_ in left}
 
     def prepare(self) -> None:
-        """Decrypt, decode, route, scrub and seal. A batch that cannot be is set apart."""
-        self._is_prepared = True
-        for row in self.rows:
-            try:
-                payload = key_ring().decrypt(outbox.PURPOSE, bytes(row.payload))
-                self.events += [(row.pk, event) for event in decode_batch(payload)]
-            except Exception as error:  # noqa: BLE001 - one poisoned batch must not stop the others
-                self.failures[row.pk] = error
-        sizes = heads.ensure({route(event) for _, event in self.events}, self.using)
-        for id_, event in self.events:
-            if id_ in self.failures:
-                continue
+        """Decrypt, decode, route, scrub and seal. What cannot be is told apart, not raised."""
+        events = self._decode()
+        streams = {route(event) for _, event in events}
+        if not streams:
+            return
+        sizes = heads.ensure(streams, LEDGER)
+        data_keys.refresh(_scopes(event for _, event in events), LEDGER)
+        for id_, event in events:
             name = route(event)
             try:
-                item = prepare(event, Place(name, sizes[name], self.using))
+                item = prepare(event, Place(name, sizes[name], LEDGER))
             except DatabaseError:
                 raise
-            except Exception as error:  # noqa: BLE001
-                self.failures[id_] = error
+            except Exception as error:  # noqa: BLE001 - one poisoned event must not stop the others
+                self.unprepared.append((id_, event, error))
             else:
                 self.prepared.append((id_, item))
 
+    def _decode(self) -> list[tuple[int, Event]]:
+        events: list[tuple[int, Event]] = []
+        for row in self.rows:
+            try:
+                payload = key_ring().decrypt(outbox.PURPOSE, bytes(row.payload))
+                events += [(row.pk, event) for event in decode_batch(payload)]
+            except Exception as error:  # noqa: BLE001 - one poisoned batch must not stop the others
+                self.unread[row.pk] = error
+        return events
+
     def move(self) -> Relayed:
-        """Write the records, delete the batches. The transaction is the caller's."""
-        if not self.rows:
-            return Relayed()
-        if not self._is_prepared:
-            self.prepare()
-        whole = [item for id_, item in self.prepared if id_ not in self.failures]
-        result = writer.write(whole, self.using) if whole else writer.Written()
-        done = [row.pk for row in self.rows if row.pk not in self.failures]
+        """Write the records, delete the batches. The outbox's transaction is the caller's."""
+        result = writer.Written()
+        if self.prepared:
+            with self._ledger():
+                result = writer.write([item for _, item in self.prepared], LEDGER)
         for event, reason in result.refused:
-            self._park(event, reason)
-        Outbox.objects.using(self.using).filter(pk__in=sorted(done)).delete()
-        for id_, error in self.failures.items():
-            _postpone(self.using, id_, error)
+            parking.park(self.using, event, reason)
+        failing = self._put_failures_apart()
+        done = sorted({row.pk for row in self.rows} - failing)
+        if done:
+            Outbox.objects.using(self.using).filter(pk__in=done).delete()
         return Relayed(
             batches=len(done),
             events=result.stored,
             repeated=result.repeated,
-            failed=len(self.failures),
+            failed=len(self.unread) + len(self.unprepared),
             parked=len(result.refused),
         )
 
-    def _park(self, event: Event, reason: str) -> None:
-        now = datetime.now(UTC)
-        row = Outbox.objects.using(self.using).create(
-            created_at=now,
-            event_count=1,
-            payload=key_ring().encrypt(outbox.PURPOSE, encode_again(event)),
-            attempts=MAX_ATTEMPTS,
-            parked_at=now,
-            parked_reason=reason[:500],
-        )
-        _announce(row.pk, reason)
+    def _ledger(self) -> AbstractContextManager[object]:
+        return nullcontext() if self.using == LEDGER else transaction.atomic(using=LEDGER)
+
+    def _put_failures_apart(self) -> set[int]:
+        """Postpone batches that fail as a whole, and separate the events that fail alone."""
+        stored = {id_ for id_, _ in self.prepared}
+        whole: dict[int, Exception] = dict(self.unread)
+        for id_, event, error in self.unprepared:
+            if id_ in stored:
+                parking.set_apart(self.using, event, error)
+            else:
+                whole[id_] = error
+        for id_, error in whole.items():
+            parking.postpone(self.using, id_, error)
+        return set(whole)
+
+
+def _scopes(events: Any) -> set[str]:
+    return {
+        scope_of(event, column, route(event))
+        for event in events
+        for column in ("sealed_actor", "sealed_data")
+    }
 
 
 def _claim(using: str, only: int | None, *, locked: bool) -> list[Outbox]:
@@ -252,27 +332,3 @@ def _within_bounds(sizes: Sequence[tuple[int, int, int]]) -> list[int]:
 def route(event: Event) -> str:
     """The stream of an event: what is about the log itself has its own."""
     return heads.BOOKKEEPING if event.action.startswith("audit_log.") else heads.DEFAULT
-
-
-def _postpone(using: str, id_: int, error: Exception) -> None:
-    """Try a failing batch again later; after ten times set it aside, with the reason."""
-    rows = Outbox.objects.using(using).filter(pk=id_)
-    attempts = rows.values_list("attempts", flat=True).first()
-    if attempts is None:
-        return
-    now = datetime.now(UTC)
-    reason = f"{type(error).__name__}: {error}"[:500]
-    losses.count("batch_failed")
-    if attempts + 1 >= MAX_ATTEMPTS:
-        rows.update(attempts=F("attempts") + 1, parked_at=now, parked_reason=reason)
-        _announce(id_, reason)
-        return
-    wait = timedelta(seconds=min(2 ** (attempts + 1), _MAX_WAIT_SECONDS))
-    rows.update(attempts=F("attempts") + 1, next_attempt_at=now + wait, parked_reason=reason)
-    logger.warning("Batch %s cannot be relayed yet (attempt %s): %s", id_, attempts + 1, reason)
-
-
-def _announce(id_: int, reason: str) -> None:
-    losses.count("parked")
-    logger.error("Batch %s is parked: %s", id_, reason)
-    signals.parked.send_robust(sender=None, outbox_id=id_, reason=reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from audit_log.exceptions import InvalidProof
+from audit_log.exceptions import EncodingError, InvalidProof
 from audit_log.ledger.merkle import Frontier, TileReader, frontier_reader
 from audit_log.models import Stream, Tile
 
@@ -32,7 +32,24 @@ def lock(names: Iterable[str], using: str) -> dict[str, Stream]:
 
 def frontier_of(head: Stream) -> Frontier:
     """The head's tree. Raises EncodingError where size and hashes disagree."""
-    return Frontier(head.size, bytes(head.partial))
+    # SQLite stores what it is given: a head altered behind the ORM may hold text in either.
+    if type(head.size) is not int:
+        raise EncodingError(f"Stream {head.name!r} has the size {head.size!r}.")
+    return Frontier(head.size, hashes_of(head.partial))
+
+
+def hashes_of(value: object) -> bytes:
+    """The bytes of a column of hashes. Raises EncodingError for anything else."""
+    if not isinstance(value, (bytes, bytearray, memoryview)):  # drivers differ
+        raise EncodingError(f"Hashes must be bytes, not {type(value).__name__}.")
+    return bytes(value)
+
+
+def tile(stream: str, level: int, index: int, using: str) -> bytes | None:
+    """A full tile as it is stored, or None. Raises EncodingError for what is not bytes."""
+    rows = Tile.objects.using(using).filter(stream=stream, level=level, index=index)
+    hashes = rows.values_list("hashes", flat=True).first()
+    return None if hashes is None else hashes_of(hashes)
 
 
 def reader_of(head: Stream, using: str) -> TileReader:
@@ -42,14 +59,9 @@ def reader_of(head: Stream, using: str) -> TileReader:
     """
 
     def read_full(level: int, index: int) -> bytes:
-        tile = (
-            Tile.objects.using(using)
-            .filter(stream=head.name, level=level, index=index)
-            .values_list("hashes", flat=True)
-            .first()
-        )
-        if tile is None:
+        hashes = tile(head.name, level, index, using)
+        if hashes is None:
             raise InvalidProof(f"Stream {head.name!r} has lost tile {level}/{index}.")
-        return bytes(tile)
+        return hashes
 
     return frontier_reader(frontier_of(head), read_full)

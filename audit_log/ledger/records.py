@@ -5,20 +5,35 @@ All of it happens before the stream's head is locked; only the number and the mo
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from typing import Any, Final
 
-from audit_log.events import JSON, Actor, Event, Redaction, Request
+from django.db import models
+
+from audit_log.events import JSON, Actor, Event, Redaction, Request, Target
 from audit_log.ledger.entries import SALT_BYTES, EntryTemplate, canonical
 from audit_log.models import Record
 from audit_log.privacy import data_keys
 from audit_log.privacy.addresses import network_of
 from audit_log.privacy.detectors import scrub, scrub_value
 from audit_log.privacy.encryption import blind_index, fingerprint, place_of, seal
+from audit_log.recording.values import clean
 
 PERSONS: Final = frozenset({"user", "admin"})
+SEALED_COLUMNS: Final = ("sealed_actor", "sealed_data")
 _MAX_REDACTIONS: Final = 64
+_MAX_RULE: Final = 255
+_DIGEST_CHARACTERS: Final = 64
+_KEPT_OF_KEY: Final = 180  # as `recording.targets` cuts primary keys
+_CUT: Final = "cut"
+_WIDTHS: Final = {
+    field.attname: field.max_length
+    for field in Record._meta.concrete_fields
+    if isinstance(field, models.CharField)
+}
+_LIMITS: Final = {"status": 2**15, "duration_ms": 2**31, "affected": 2**53, "emitter_seq": 2**53}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +66,60 @@ class _Scrubbed:
 
     def value(self, value: JSON, path: str, *, sealed: bool) -> JSON:
         """Secrets are masked everywhere, personal patterns only in what stays readable."""
-        clean, marks = scrub_value(value, path, personal=not sealed, fingerprint=fingerprint)
+        scrubbed, marks = scrub_value(value, path, personal=not sealed, fingerprint=fingerprint)
         self.marks += marks
-        return clean
+        return scrubbed
 
     def text(self, text: str | None, path: str, *, sealed: bool = True) -> str | None:
         """The same for one text."""
         if not text:
             return None
-        clean, rules = scrub(text, personal=not sealed, fingerprint=fingerprint)
+        scrubbed, rules = scrub(text, personal=not sealed, fingerprint=fingerprint)
         self.marks += [Redaction(path, rule) for rule in rules]
-        return clean
+        return scrubbed
+
+    def cut(self, column: str, text: str | None, path: str) -> str | None:
+        """As much of a text as its column takes, with a mark: no database does it for us."""
+        text, width = self._clean(text, path), _WIDTHS[column]
+        if text is None or width is None or len(text) <= width:
+            return text
+        self.marks.append(Redaction(path, _CUT))
+        return text[:width]
+
+    def key(self, column: str, text: str | None, path: str) -> str | None:
+        """The same for what identifies: two long keys must not become one."""
+        text, width = self._clean(text, path), _WIDTHS[column]
+        if text is None or width is None or len(text) <= width:
+            return text
+        self.marks.append(Redaction(path, _CUT))
+        kept = min(_KEPT_OF_KEY, width - _DIGEST_CHARACTERS - 1)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:width]
+        return f"{text[:kept]}…{digest}" if kept > 0 else digest
+
+    def _clean(self, text: str | None, path: str) -> str | None:
+        if not text:
+            return None
+        result = clean(text)
+        if result != text:
+            self.marks.append(Redaction(path, "sanitised"))
+        return result
+
+    def number(self, column: str, number: int | None, path: str) -> int | None:
+        """A number that its column can hold, else none, and a mark."""
+        if number is None or -_LIMITS[column] <= number < _LIMITS[column]:
+            return number
+        self.marks.append(Redaction(path, "range"))
+        return None
+
+    def redactions(self) -> list[dict[str, str]] | None:
+        """The marks as they are stored. The last one counts those there is no room for."""
+        marks = sorted(set(self.marks))
+        if len(marks) > _MAX_REDACTIONS:
+            left_out = len(marks) - _MAX_REDACTIONS + 1
+            marks[_MAX_REDACTIONS - 1 :] = [Redaction("redactions", f"{_CUT}:{left_out}")]
+        return [
+            {"path": mark.path[:_MAX_RULE], "rule": mark.rule[:_MAX_RULE]} for mark in marks
+        ] or None
 
     def _split(
         self, name: str, values: dict[str, Any] | None
@@ -95,45 +153,41 @@ def prepare(event: Event, at: Place) -> Prepared:
     )
     _seal(record, event, "sealed_actor", _actor_part(scrubbed, actor, request), at)
     _seal(record, event, "sealed_data", _data_part(scrubbed), at)
-    marks = sorted(set(scrubbed.marks))
-    record.redactions = [
-        {"path": mark.path[:255], "rule": mark.rule[:255]} for mark in marks[:_MAX_REDACTIONS]
-    ] or None
+    record.redactions = scrubbed.redactions()
     return Prepared(event, record, EntryTemplate(record.__dict__))
 
 
 def _envelope(scrubbed: _Scrubbed, actor: Actor, request: Request) -> dict[str, Any]:
     event = scrubbed.event
-    target = event.target
+    target = event.target or Target(type="")
+    cut, key, number = scrubbed.cut, scrubbed.key, scrubbed.number
+    actor_id = scrubbed.text(actor.id, "actor.id", sealed=False)
+    path = scrubbed.text(request.path, "request.path", sealed=False)
     return {
         "occurred_at": event.occurred_at,
-        "service": _cut(event.service, 64),
-        "emitter": event.emitter,
-        "emitter_seq": event.emitter_seq,
-        "action": event.action[:128],
-        "outcome": event.outcome[:16],
-        "actor_type": actor.type[:16],
-        "actor_id": _cut(scrubbed.text(actor.id, "actor.id", sealed=False), 255),
-        "actor_via": _cut(actor.via, 255),
-        "session_token": _cut(request.session, 32),
-        "target_type": _cut(target.type if target else None, 128),
-        "target_id": _cut(target.id if target else None, 255),
-        "tenant": _cut(event.tenant, 64),
-        "request_id": _cut(request.id, 128),
-        "trace_id": _cut(event.trace_id, 64),
-        "parent_id": _cut(event.parent_id, 64),
-        "source": event.source[:16],
-        "method": _cut(request.method, 16),
-        "route": _cut(request.route, 200),
-        "path": _cut(scrubbed.text(request.path, "request.path", sealed=False), 2048),
-        "status": request.status,
-        "duration_ms": request.duration_ms,
-        "affected": event.affected,
+        "service": cut("service", event.service, "service"),
+        "emitter": key("emitter", event.emitter, "emitter"),
+        "emitter_seq": number("emitter_seq", event.emitter_seq, "emitter_seq"),
+        "action": cut("action", event.action, "action"),
+        "outcome": cut("outcome", event.outcome, "outcome"),
+        "actor_type": cut("actor_type", actor.type, "actor.type"),
+        "actor_id": key("actor_id", actor_id, "actor.id"),
+        "actor_via": key("actor_via", actor.via, "actor.via"),
+        "session_token": key("session_token", request.session, "request.session"),
+        "target_type": cut("target_type", target.type, "target.type"),
+        "target_id": key("target_id", target.id, "target.id"),
+        "tenant": key("tenant", event.tenant, "tenant"),
+        "request_id": key("request_id", request.id, "request.id"),
+        "trace_id": key("trace_id", event.trace_id, "trace_id"),
+        "parent_id": key("parent_id", event.parent_id, "parent_id"),
+        "source": cut("source", event.source, "source"),
+        "method": cut("method", request.method, "request.method"),
+        "route": cut("route", request.route, "request.route"),
+        "path": cut("path", path, "request.path"),
+        "status": number("status", request.status, "request.status"),
+        "duration_ms": number("duration_ms", request.duration_ms, "request.duration_ms"),
+        "affected": number("affected", event.affected, "affected"),
     }
-
-
-def _cut(text: str | None, length: int) -> str | None:
-    return text[:length] if text else None
 
 
 def _actor_part(scrubbed: _Scrubbed, actor: Actor, request: Request) -> dict[str, JSON]:

@@ -13,26 +13,19 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from audit_log.events import Event, id_agrees
+from audit_log.exceptions import TamperedValue, UnknownKey
 from audit_log.ledger import heads
+from audit_log.ledger.entries import ENTRY_COLUMNS
 from audit_log.ledger.merkle import leaf_hash
-from audit_log.ledger.records import Prepared
+from audit_log.ledger.records import SEALED_COLUMNS, Prepared
 from audit_log.models import Record, Stream, Tile
+from audit_log.privacy import data_keys
+from audit_log.privacy.encryption import open_sealed, place_of
 
 _BATCH: Final = 500
-_COMPARED: Final = (
-    "version",
-    "occurred_at",
-    "action",
-    "outcome",
-    "actor_type",
-    "actor_id",
-    "target_type",
-    "target_id",
-    "emitter",
-    "emitter_seq",
-    "changed_fields",
-    "changes",
-    "data",
+# What a redelivery repeats. Its number and moment are new, and the detectors may have changed.
+_COMPARED: Final = sorted(
+    {*ENTRY_COLUMNS} - {"stream", "sequence", "recorded_at", "redactions", *SEALED_COLUMNS}
 )
 
 
@@ -80,11 +73,35 @@ def _without_known(prepared: Sequence[Prepared], using: str, result: Written) ->
         if other is None:
             known[item.record.pk] = item.record
             fresh.append(item)
-        elif all(getattr(other, name) == getattr(item.record, name) for name in _COMPARED):
+        elif _is_same(other, item.record, using):
             result.repeated += 1
         else:
             result.refused.append((item.event, "conflict: another event with this id is stored"))
     return fresh
+
+
+def _is_same(stored: Record, repeated: Record, using: str) -> bool:
+    return all(getattr(stored, name) == getattr(repeated, name) for name in _COMPARED) and all(
+        _is_same_sealed(stored, repeated, column, using) for column in SEALED_COLUMNS
+    )
+
+
+def _is_same_sealed(stored: Record, repeated: Record, column: str, using: str) -> bool:
+    try:
+        return _opened(stored, column, using) == _opened(repeated, column, using)
+    except UnknownKey:
+        return True  # its person was erased: nothing is left to compare
+    except TamperedValue:
+        return False
+
+
+def _opened(row: Record, column: str, using: str) -> bytes | None:
+    """What is sealed there: the same text is another ciphertext each time."""
+    sealed = getattr(row, column)
+    if not sealed:
+        return None
+    place = place_of(row.pk, column)
+    return open_sealed(bytes(sealed), lambda id_: data_keys.cipher_for(id_, using), place)
 
 
 def _why_refused(item: Prepared, head: Stream) -> str | None:

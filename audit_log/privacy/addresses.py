@@ -8,36 +8,47 @@ from typing import Any, Final
 
 from audit_log.conf import Network
 
+ADDRESS_HEADERS: Final = ("REMOTE_ADDR", "HTTP_X_FORWARDED_FOR")
+"""All of `request.META` that `client_address` reads."""
+
 _MAX_HEADER: Final = 4096
 _MAX_HOPS: Final = 20
 
 
 def parse(text: str) -> str | None:
-    """One address out of `1.2.3.4`, `1.2.3.4:80`, `::1` or `[::1]:80`; None for anything else."""
+    """One address out of `1.2.3.4`, `1.2.3.4:80`, `::1` or `[::1]:80`; None for anything else.
+
+    An IPv4 address in IPv6 clothes (`::ffff:1.2.3.4`, what a dual-stack socket reports) is the
+    IPv4 address. A zone (`fe80::1%eth0`) is dropped: anything at all may stand in it.
+    """
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
         text = text.partition(":")[0]
     try:
-        return str(ipaddress.ip_address(text))
+        address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return None
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def client_address(meta: Mapping[str, Any], trusted: int | tuple[Network, ...]) -> str | None:
     """Walk X-Forwarded-For from the right, past the proxies that are trusted.
 
-    With 0 proxies the header is not looked at: whatever stands in it may be forged.
+    With 0 proxies the header is not looked at: whatever stands in it may be forged. Neither is one
+    with fewer entries than there are proxies: the request came around some of them, so the client
+    may have written all of it. What then counts is who is connected to us.
     """
     remote = parse(str(meta.get("REMOTE_ADDR") or ""))
-    forwarded = str(meta.get("HTTP_X_FORWARDED_FOR") or "")
-    if not trusted or not forwarded or len(forwarded) > _MAX_HEADER:
+    # The right end is the proxies'; no length on the left may push it out of sight.
+    forwarded = str(meta.get("HTTP_X_FORWARDED_FOR") or "")[-_MAX_HEADER:]
+    if not trusted or not forwarded:
         return remote
     hops = forwarded.split(",")[-_MAX_HOPS:]
     if isinstance(trusted, int):
         # The last proxy adds the address it saw, the one before it another, and so on.
-        return parse(hops[-trusted]) if len(hops) >= trusted else parse(hops[0])
+        return parse(hops[-trusted]) if len(hops) >= trusted else remote
     if remote is None or not _inside(remote, trusted):
         return remote
     for hop in reversed(hops):

@@ -6,10 +6,12 @@ stream and month.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -20,13 +22,14 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit_log import conf
 from audit_log.events import emitter
-from audit_log.exceptions import UnknownKey
+from audit_log.exceptions import DecryptionError, UnknownKey
 from audit_log.models import DataKey
 from audit_log.privacy.encryption import key_ring
 
 _PURPOSE: Final = "data-key"
 _CACHE_SECONDS: Final = 300  # how long a destroyed key may still be known to this process
 _CACHE_ENTRIES: Final = 4096
+_MAX_SUBJECT: Final = 240
 RENEW_AFTER: Final = 1 << 30  # records; a GCM key must not seal 2**31 values under random nonces
 
 
@@ -52,8 +55,10 @@ def forget() -> None:
 
 
 def subject_scope(subject: str) -> str:
-    """The scope of a person's key."""
-    return f"subject:{subject}"[:255]
+    """The scope of a person's key. Long names are cut, but so that two never share a key."""
+    if len(subject) > _MAX_SUBJECT:
+        subject = f"{subject[:150]}…{hashlib.sha256(subject.encode()).hexdigest()}"
+    return f"subject:{subject}"
 
 
 def stream_scope(stream: str, moment: datetime) -> str:
@@ -75,7 +80,7 @@ def key_for(scope: str, using: str, size: int) -> OpenKey:
     )
     if row is None or (row.wrapped and size - row.since >= RENEW_AFTER):
         row = _create(scope, 0 if row is None else row.generation + 1, size, using)
-    return _open(row, using)
+    return _use(row, using)
 
 
 def cipher_for(key_id: bytes, using: str) -> AESGCM:
@@ -99,7 +104,36 @@ def preload(key_ids: Iterable[bytes], using: str) -> None:
     }
     if wanted:
         for row in DataKey.objects.using(using).filter(pk__in=wanted, wrapped__isnull=False):
-            _open(row, using)
+            with suppress(DecryptionError):  # said again when its record is opened
+                _open(row, using)
+
+
+def refresh(scopes: Iterable[str], using: str) -> None:
+    """Read the keys of a claim with one query, and forget those that are gone by now.
+
+    The cache may hold what another process has destroyed, or what a flushed or restored database
+    has never heard of; nothing may be sealed under either.
+    """
+    wanted = set(scopes)
+    rows = DataKey.objects.using(using).filter(scope__in=wanted).order_by("generation")
+    latest = {row.scope: row for row in rows}
+    for scope in wanted:
+        cached, row = _by_scope.get(scope), latest.get(scope)
+        usable = row is not None and row.wrapped is not None
+        if cached is not None and (row is None or not usable or row.pk.bytes != cached.id):
+            _by_scope.pop(scope, None)
+            _by_id.pop(cached.id, None)
+        if row is not None and usable and scope not in _by_scope:
+            with suppress(DecryptionError):  # `key_for` says so to whoever needs it
+                _use(row, using)
+
+
+def _use(row: DataKey, using: str) -> OpenKey:
+    """Open the newest key of its scope, to seal with."""
+    opened = _open(row, using)
+    if opened.id in _by_id:
+        _by_scope[row.scope] = opened
+    return opened
 
 
 def _open(row: DataKey, using: str) -> OpenKey:
@@ -111,7 +145,7 @@ def _open(row: DataKey, using: str) -> OpenKey:
         return opened  # its row vanishes with the test
     if len(_by_id) >= _CACHE_ENTRIES:
         forget()
-    _by_id[opened.id] = _by_scope[row.scope] = opened
+    _by_id[opened.id] = opened
     return opened
 
 

@@ -53,7 +53,7 @@ def place_of(record_id: uuid.UUID, column: str) -> bytes:
 
 def key_id_of(sealed: bytes) -> bytes:
     """The id of the key that a sealed value needs. Raises TamperedValue."""
-    if len(sealed) <= HEADER_BYTES or sealed[0] != FORMAT:
+    if len(sealed) <= HEADER_BYTES or sealed[0] != FORMAT or sealed[1] & ~DEFLATED:
         raise TamperedValue("Not a sealed value: its header is not one this version writes.")
     return sealed[2 : 2 + KEY_ID_BYTES]
 
@@ -67,13 +67,18 @@ def open_sealed(sealed: bytes, key_of: Callable[[bytes], AESGCM], place: bytes) 
         plaintext = cipher.decrypt(header[-_NONCE_BYTES:], body, header + place)
     except InvalidTag as error:
         raise TamperedValue("A sealed value, its place or its key was altered.") from error
-    if not header[1] & DEFLATED:
-        return plaintext
+    return _inflate(plaintext) if header[1] & DEFLATED else plaintext
+
+
+def _inflate(deflated: bytes) -> bytes:
     inflater = zlib.decompressobj()
     try:
-        return inflater.decompress(plaintext, _MAX_INFLATED)
+        plaintext = inflater.decompress(deflated, _MAX_INFLATED)
     except zlib.error as error:
         raise TamperedValue("A sealed value does not inflate.") from error
+    if not inflater.eof:
+        raise TamperedValue(f"A sealed value is cut, or inflates beyond {_MAX_INFLATED} bytes.")
+    return plaintext
 
 
 def derive(secret: bytes, purpose: str) -> bytes:
@@ -172,7 +177,10 @@ def blind_index(kind: str, value: str | None) -> str | None:
     return hmac.new(_index_key(), text, hashlib.sha256).hexdigest()[:32]
 
 
-def fingerprint(kind: str, value: str) -> str:
-    """8 hex of a keyed hash: equal values can be correlated, none can be guessed back."""
+def fingerprint(kind: str, value: str, digits: int = 8) -> str:
+    """8 hex of a keyed hash: equal values can be correlated, none can be guessed back.
+
+    Where it stands for an identity, ask for 32 digits: of 100,000 values, two share 8 of them.
+    """
     text = f"{kind}\0{value}".encode("utf-8", "replace")
-    return hmac.new(_index_key(), text, hashlib.sha256).hexdigest()[:8]
+    return hmac.new(_index_key(), text, hashlib.sha256).hexdigest()[:digits]

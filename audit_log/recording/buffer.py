@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -34,29 +35,55 @@ def before_flush(callback: Callable[[], None]) -> None:
 
 
 def enqueue(event: Event) -> None:
-    """Buffer `event`. A full buffer drops it and counts."""
+    """Buffer `event`. A full buffer drops it and counts. Never raises."""
     if len(_queue) >= _MAX_EVENTS:
         losses.count("requests_dropped")
         return
     _queue.append(event)
     if not nudge.wake(committed=False):
-        flush()  # no thread can be had, so the request's own must do
+        try:
+            flush()  # no thread can be had, so the request's own must do
+        except Exception:  # noqa: BLE001 - what was not written waits for the next request
+            losses.warn("flush_failed", "Cannot write %d buffered events yet.", len(_queue))
 
 
 def flush() -> int:
-    """Write what this process has buffered, on the calling thread's connection. How many."""
+    """Write what this process has buffered, on the calling thread's connection. How many.
+
+    What cannot be written now waits for the next time, as far as there is room.
+    """
     for callback in _before_flush:
         callback()
-    events = []
-    while _queue:
-        events.append(_queue.popleft())
+    events = _take()
     if events:
         try:
             _write(events)
-        except Exception:
-            losses.count("requests_lost", len(events))
+        except BaseException:
+            _put_back(events)
             raise
     return len(events)
+
+
+def discard() -> int:
+    """Forget what is buffered: tests, whose database of an earlier test is gone. How many."""
+    return len(_take())
+
+
+def _take() -> list[Event]:
+    events: list[Event] = []
+    with suppress(IndexError):  # another thread may empty it at the same time
+        while True:
+            events.append(_queue.popleft())
+    return events
+
+
+def _put_back(events: Sequence[Event]) -> None:
+    """The newest ones first: they are the likeliest to be missed."""
+    room = max(0, _MAX_EVENTS - len(_queue))
+    kept = events[-room:] if room else []
+    _queue.extendleft(reversed(kept))
+    if len(kept) < len(events):
+        losses.count("requests_dropped", len(events) - len(kept))
 
 
 def _write(events: Sequence[Event]) -> None:

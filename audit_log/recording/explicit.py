@@ -16,8 +16,8 @@ from audit_log.privacy.policies import Policy, data_policy
 from audit_log.privacy.redaction import mask, redact
 from audit_log.recording import pending
 from audit_log.recording.people import actor_of
-from audit_log.recording.targets import target_of
-from audit_log.recording.values import clean, plain
+from audit_log.recording.targets import MAX_ID, MAX_LABEL, target_of
+from audit_log.recording.values import key_text, plain, safe_str
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -36,8 +36,10 @@ def record(
 ) -> Event:
     """Record something only the project knows about, in the transaction that is open.
 
+    With `ENABLED` False nothing is written.
     `data` follows the field policies: by name, then by type (text is sealed). Returns the event.
-    Raises ValueError for an action that is not `words.with_dots` or an unknown outcome.
+    Raises ValueError for an action that is not `words.with_dots` or an unknown outcome, and
+    TypeError for `data` that is no mapping.
     """
     if len(action) > MAX_ACTION or not ACTION.fullmatch(action):
         raise ValueError(
@@ -48,19 +50,37 @@ def record(
         raise ValueError(f"outcome must be one of {', '.join(sorted(OUTCOMES))}, not {outcome!r}.")
     values, sealed, redactions = _data(data)
     alias = using or getattr(getattr(target, "_state", None), "db", None) or DEFAULT_DB_ALIAS
-    extra = {} if reason is None else {"reason": clean(reason)}
+    extra = {} if reason is None else {"reason": safe_str(reason)}
     event = context.new_event(
         action,
         source="explicit",
         outcome=outcome,
-        target=target if target is None or isinstance(target, Target) else target_of(target),
+        target=_as_target(target),
         data=values,
         sealed=sealed,
         redactions=redactions,
         **extra,
     )
-    pending.add(connections[alias], event)
+    if get_settings().enabled:
+        pending.add(connections[alias], event)
     return event
+
+
+def _as_target(target: Model | Target | None) -> Target | None:
+    if target is None:
+        return None
+    if not isinstance(target, Target):
+        return target_of(target)
+    # A project may have put a number there, which would make the whole batch unreadable.
+    return Target(
+        type=safe_str(target.type),
+        id=_text(target.id, MAX_ID),
+        label=_text(target.label, MAX_LABEL),
+    )
+
+
+def _text(value: object, length: int) -> str | None:
+    return None if value is None else safe_str(value)[:length]
 
 
 def _data(
@@ -68,11 +88,13 @@ def _data(
 ) -> tuple[dict[str, Any] | None, tuple[str, ...], tuple[Redaction, ...]]:
     if not data:
         return None, (), ()
+    if not isinstance(data, Mapping):
+        raise TypeError(f"data must be a mapping of names and values, not {type(data).__name__}.")
     values: dict[str, Any] = {}
     sealed: list[str] = []
     redactions: list[Redaction] = []
     for raw_key, raw in data.items():
-        key = clean(str(raw_key))
+        key = key_text(raw_key)
         path = f"data.{key}"
         value, marks = plain(raw, path)
         redactions += marks
@@ -103,24 +125,33 @@ def acting(
     if actor is not None:
         values["actor"] = _as_actor(actor)
     if reason is not None:
-        values["reason"] = clean(reason)
+        values["reason"] = safe_str(reason)
     if tenant is not None:
-        values["tenant"] = clean(tenant)
+        values["tenant"] = safe_str(tenant)
     with context.changed(**values):
         yield
 
 
 def _as_actor(actor: Any) -> Actor:
     if isinstance(actor, Actor):
-        return actor
+        return Actor(
+            type=safe_str(actor.type),
+            id=_text(actor.id, MAX_ID),
+            label=_text(actor.label, MAX_LABEL),
+            email=_text(actor.email, MAX_ID),
+            via=_text(actor.via, MAX_ID),
+        )
     if isinstance(actor, str):
-        return Actor(type="service", id=clean(actor), label=clean(actor))
+        return Actor(type="service", id=_text(actor, MAX_ID), label=_text(actor, MAX_LABEL))
     return actor_of(actor)
 
 
 @contextmanager
 def suspended(reason: str | None = None) -> Iterator[None]:
-    """Capture nothing inside, in this thread or task. That it was so is recorded."""
+    """Capture nothing inside, in this thread or task. That it was so is recorded.
+
+    What `record()` is told to say is still recorded.
+    """
     if not context.current().suspended:
         record("audit_log.suspended", reason=reason)
     leave = context.enter(replace(context.current(), suspended=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -15,6 +16,17 @@ _WARN_EVERY_SECONDS: Final = 30.0
 _lock = threading.Lock()
 _counts: Counter[str] = Counter()
 _warned: dict[str, float] = {}
+
+
+def _after_fork() -> None:
+    global _lock  # noqa: PLW0603 - the parent may have held it
+    _lock = threading.Lock()
+    _counts.clear()
+    _warned.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def count(reason: str, number: int = 1) -> None:
@@ -38,4 +50,5 @@ def warn(reason: str, message: str, *args: object) -> None:
         if last is not None and now - last < _WARN_EVERY_SECONDS:
             return
         _warned[reason] = now
-    logger.error(message, *args, exc_info=sys.exc_info())
+    failing = sys.exc_info()
+    logger.error(message, *args, exc_info=failing if failing[0] is not None else None)

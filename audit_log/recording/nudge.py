@@ -27,12 +27,10 @@ _IDLE_SECONDS: Final = 30.0
 _BREAKER_SECONDS: Final = 30.0
 _EXPIRES_SECONDS: Final = 60
 _EXIT_SECONDS: Final = 2.0
-# Other transports know no such options, and an unknown one would be an error.
-_BOUNDED: Final = {
+# By kombu's driver type: other transports know no such options, and an unknown one is an error.
+_BOUNDED: Final[dict[str, dict[str, float]]] = {
     "redis": {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "max_retries": 0},
-    "rediss": {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "max_retries": 0},
     "amqp": {"read_timeout": 0.5, "write_timeout": 0.5, "max_retries": 0},
-    "pyamqp": {"read_timeout": 0.5, "write_timeout": 0.5, "max_retries": 0},
 }
 
 
@@ -62,12 +60,15 @@ class _Nudger:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._broken_until = 0.0
-        self._stopping = False
+        self._stopping = threading.Event()
         self._committed = False
 
     def wake(self, *, committed: bool) -> bool:
         """Ask for a round. False when no thread can be had: the interpreter shuts down, say."""
-        self._committed = self._committed or committed
+        if committed:
+            self._committed = True
+        if self._stopping.is_set():
+            return False  # its last round may be over
         if self._flag.is_set():
             return True
         if not self._start():
@@ -75,11 +76,15 @@ class _Nudger:
         self._flag.set()
         return True
 
+    def is_running(self) -> bool:
+        """Whether there was anything to do so far."""
+        return self._thread is not None and self._thread.is_alive()
+
     def _start(self) -> bool:
-        if self._thread is not None and self._thread.is_alive():
+        if self.is_running():
             return True
         with self._lock:
-            if self._thread is not None and self._thread.is_alive():
+            if self.is_running():
                 return True
             thread = threading.Thread(target=self._run, name="audit_log.nudge", daemon=True)
             try:
@@ -91,11 +96,11 @@ class _Nudger:
 
     def _run(self) -> None:
         while True:
-            self._flag.wait(_IDLE_SECONDS)
-            stopping = self._stopping
-            if not stopping:
-                time.sleep(_COALESCE_SECONDS)
+            if not self._flag.wait(_IDLE_SECONDS) and in_test_environment():
+                continue  # started before the tests were: what is buffered now is theirs
+            self._stopping.wait(_COALESCE_SECONDS)
             self._flag.clear()
+            stopping = self._stopping.is_set()  # after the clearing, or stop() would go unheard
             for tick in _ticks:
                 tick.run()
             self._send()
@@ -124,8 +129,8 @@ class _Nudger:
 
     def stop(self) -> None:
         """Let the thread finish what waits, bounded in time."""
+        self._stopping.set()
         if self._thread is not None and self._thread.is_alive():
-            self._stopping = True
             self._flag.set()
             self._thread.join(_EXIT_SECONDS)
 
@@ -144,22 +149,38 @@ if hasattr(os, "register_at_fork"):
 
 
 def _at_exit() -> None:
-    _nudger.stop()  # the one in force then: a fork renews it
+    # The test database is gone by then: what tests left in a buffer would reach the real one.
+    if not in_test_environment():
+        _nudger.stop()  # the one in force then: a fork renews it
 
 
 atexit.register(_at_exit)
 
 
-def on_tick(call: Callable[[], object], *, every: float = 0.0) -> None:
+def on_tick(call: Callable[[], object], *, every: float = 0.0, first: bool = False) -> None:
     """Have the thread call `call` in its rounds, at most every `every` seconds."""
-    _ticks.append(_Tick(call, every))
+    _ticks.insert(0 if first else len(_ticks), _Tick(call, every))
+
+
+def is_running() -> bool:
+    """Whether this process has had anything to record so far."""
+    return _nudger.is_running()
+
+
+_has_tested = False
 
 
 def in_test_environment() -> bool:
-    """Whether Django's test runner (or pytest-django) has set up its environment."""
-    utils = sys.modules.get("django.test.utils")
-    state = getattr(utils, "_TestState", None)
-    return getattr(state, "saved_data", None) is not None
+    """Whether Django's test runner (or pytest-django) has set up its environment, or had.
+
+    For good, once it was seen: what tests captured must reach no database after them.
+    """
+    global _has_tested  # noqa: PLW0603 - a fork inherits it
+    if not _has_tested:
+        utils = sys.modules.get("django.test.utils")
+        state = getattr(utils, "_TestState", None)
+        _has_tested = getattr(state, "saved_data", None) is not None
+    return _has_tested
 
 
 def wake(*, committed: bool = True) -> bool:
@@ -172,10 +193,9 @@ def send() -> None:
     app = celery_app()
     if app is None:
         return
-    scheme = str(app.conf.broker_url or "amqp").partition(":")[0]
-    with app.connection_for_write(
-        connect_timeout=0.5, transport_options=_BOUNDED.get(scheme, {})
-    ) as connection:
+    with app.connection_for_write(connect_timeout=0.5) as connection:
+        driver = connection.get_transport_cls().driver_type
+        connection.transport_options.update(_BOUNDED.get(driver, {}))
         options: dict[str, Any] = {}
         if (queue := get_settings().queue) is not None:
             options["queue"] = queue
@@ -190,10 +210,17 @@ def send() -> None:
 
 
 def celery_app() -> Any:
-    """The project's Celery app, or None when it has none or runs its tasks eagerly."""
+    """The project's Celery app, or None when it has none or runs its tasks eagerly.
+
+    Celery's current app is known only to the thread that made it, and this one did not.
+    """
     from celery import _state  # noqa: PLC0415 - only processes that nudge pay for Celery
 
-    app = _state.get_current_app()
-    if app.main in {None, "default"} or app.conf.task_always_eager:
-        return None
-    return app
+    state: Any = _state
+    candidates = [state._tls.current_app, state.default_app]  # noqa: SLF001
+    candidates += sorted(state._get_active_apps(), key=lambda app: str(app.main))  # noqa: SLF001
+    for app in candidates:
+        # Celery makes one named "default" by itself where it finds none.
+        if app is not None and app.main != "default":
+            return None if app.conf.task_always_eager else app
+    return None

@@ -37,16 +37,20 @@ class Row:
 
 @contextmanager
 def quiet(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Keep our statements out of `connection.queries`, which host projects count in their tests."""
-    if not connection.queries_logged:
+    """Keep our statements from `connection.queries` and from `connection.execute_wrapper`.
+
+    Host projects count the ones in their tests, and count or forbid queries by the other.
+    """
+    if not connection.queries_logged and not connection.execute_wrappers:
         yield
         return
-    log = connection.queries_log
+    log, wrappers = connection.queries_log, connection.execute_wrappers
     connection.queries_log = type(log)(maxlen=log.maxlen)
+    connection.execute_wrappers = []
     try:
         yield
     finally:
-        connection.queries_log = log
+        connection.queries_log, connection.execute_wrappers = log, wrappers
 
 
 def rows_of(events: Sequence[Event]) -> list[Row]:
@@ -75,6 +79,8 @@ def flush(connection: BaseDatabaseWrapper, events: Sequence[Event]) -> list[Row]
     it is committed. Raises RecordingFailed with `ON_FAILURE="block"`, and whatever ended the
     transaction if it is no longer open.
     """
+    if is_doomed(connection):
+        return []  # nothing of it will be committed
     block = get_settings().on_failure == "block"
     try:
         rows = rows_of(events)
@@ -99,6 +105,15 @@ def flush(connection: BaseDatabaseWrapper, events: Sequence[Event]) -> list[Row]
         _undo_insert(connection)
         return rows
     return []
+
+
+def is_doomed(connection: BaseDatabaseWrapper) -> bool:
+    """Whether COMMIT will silently roll back: on PostgreSQL, after an error somebody caught."""
+    return (
+        connection.vendor == "postgresql"
+        and connection.connection is not None
+        and _postgresql_status(connection) == _IN_ERROR
+    )
 
 
 def insert(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> None:

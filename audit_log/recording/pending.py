@@ -8,7 +8,7 @@ savepoint drops its events, and what is left just before the outermost COMMIT be
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final, Protocol
@@ -26,14 +26,16 @@ from audit_log.recording import losses, nudge, outbox, spool
 class Mark:
     """A place in a transaction. `undone` once that place was rolled back; `settled` once committed.
 
-    Snapshots keep the mark they were taken under, so they know whether they still hold.
+    Snapshots keep the mark they were taken under, so they know whether they still hold; `rows` are
+    the keys of those written there, so that who reads one knows it may yet be undone.
     """
 
-    __slots__ = ("settled", "undone")
+    __slots__ = ("rows", "settled", "undone")
 
     def __init__(self) -> None:
         self.undone = False
         self.settled = False
+        self.rows: set[Hashable] = set()
 
 
 class Tap(Protocol):
@@ -45,6 +47,8 @@ class Tap(Protocol):
 
 
 _taps: list[Tap] = []
+_NO_MODE: Final = "not SQLite"
+_IDLE: Final = 0  # libpq's PGTransactionStatusType
 
 
 def tap(listener: Tap) -> Callable[[], None]:
@@ -54,12 +58,14 @@ def tap(listener: Tap) -> Callable[[], None]:
 
 
 class Work:
-    """What one connection has captured in its open transaction."""
+    """What one connection has captured in its open transaction, and what of it is in the outbox."""
 
-    __slots__ = ("items", "marks")
+    __slots__ = ("items", "marks", "refused", "written")
 
     def __init__(self) -> None:
         self.items: list[tuple[Mark, Event]] = []
+        self.written: list[tuple[Mark, Event]] = []
+        self.refused: list[outbox.Row] = []
         self.marks: list[tuple[int, Mark]] = []
 
     def mark(self, savepoint_state: int) -> Mark:
@@ -68,7 +74,22 @@ class Work:
             return self.marks[-1][1]
         mark = Mark()
         self.marks.append((savepoint_state, mark))
+        _uncommitted.add(id(self))
         return mark
+
+    def mark_of_row(self, key: Hashable) -> Mark | None:
+        """Where this row was last written in the open transaction."""
+        for _, mark in reversed(self.marks):
+            if key in mark.rows:
+                return mark
+        return None
+
+    def take(self) -> list[Event]:
+        """The events that wait: they go into the outbox now, and with it stand or fall."""
+        events = [event for _, event in self.items]
+        self.written += self.items
+        self.items = []
+        return events
 
     def undo(self, since: int = -1) -> None:
         """Drop what was captured since savepoint number `since` was made (all by default)."""
@@ -79,17 +100,25 @@ class Work:
             else:
                 kept.append((state, mark))
         self.marks = kept
-        for mark, event in self.items:
+        if not kept:
+            _uncommitted.discard(id(self))
+        for mark, event in self.written + self.items:
             if mark.undone:
                 for listener in _taps:
                     listener.dropped(event)
         self.items = [item for item in self.items if not item[0].undone]
+        self.written = [item for item in self.written if not item[0].undone]
+        self.refused = []
 
     def settle(self) -> None:
         """The transaction has committed."""
         for _, mark in self.marks:
             mark.settled = True
-        self.marks, self.items = [], []
+        self.marks, self.items, self.written, self.refused = [], [], [], []
+        _uncommitted.discard(id(self))
+
+
+_uncommitted: set[int] = set()  # the works that hold marks: most loads find none, and ask no more
 
 
 def work_of(connection: BaseDatabaseWrapper) -> Work:
@@ -101,6 +130,18 @@ def work_of(connection: BaseDatabaseWrapper) -> Work:
 def mark(connection: BaseDatabaseWrapper) -> Mark:
     """The mark of the place where the connection's transaction stands."""
     return work_of(connection).mark(connection.savepoint_state)
+
+
+def mark_of_row(alias: str, key: Hashable) -> Mark | None:
+    """The mark a row that was read just now depends on: None when we have not written it."""
+    if not _uncommitted:
+        return None
+    return work_of(connections[alias]).mark_of_row(key)
+
+
+def anything_uncommitted() -> bool:
+    """Whether any connection of this process has written in a transaction that is still open."""
+    return bool(_uncommitted)
 
 
 def add(connection: BaseDatabaseWrapper, event: Event) -> None:
@@ -130,15 +171,21 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool:
 
 
 @contextmanager
-def bracket(connection: BaseDatabaseWrapper) -> Iterator[None]:
+def bracket(connection: BaseDatabaseWrapper, *, logged: bool = False) -> Iterator[None]:
     """A transaction around one write in autocommit; nothing at all inside somebody's own.
 
-    Its BEGIN and COMMIT stay out of the project's query log.
+    Its BEGIN and COMMIT stay out of the project's query log, except that `logged` ones stand in
+    for those of Django's own method, which finds itself in a transaction already.
     """
     if in_transaction(connection):
-        yield
+        with _dooming(connection):
+            yield
         return
     block = transaction.atomic(using=connection.alias)
+    if logged:
+        with block:
+            yield
+        return
     with outbox.quiet(connection):
         block.__enter__()
     try:
@@ -154,22 +201,33 @@ def bracket(connection: BaseDatabaseWrapper) -> Iterator[None]:
         block.__exit__(None, None, None)
 
 
+@contextmanager
+def _dooming(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """With `ON_FAILURE="block"`, who catches our error must not commit the change either."""
+    try:
+        yield
+    except RecordingFailed as error:
+        if connection.in_atomic_block:
+            connection.needs_rollback = True
+            connection.rollback_exc = error
+        raise
+
+
 def write_early(connection: BaseDatabaseWrapper) -> int:
     """Put what waits into the outbox now, in the open transaction; it still falls with it.
 
     For tests, whose transaction never commits. How many events.
     """
-    work = work_of(connection)
-    events = [event for _, event in work.items]
+    events = work_of(connection).take()
     if events:
         with outbox.quiet(connection):
             outbox.insert(connection, outbox.rows_of(events))
-        work.items = []
     return len(events)
 
 
 def install(connection: BaseDatabaseWrapper, **_: Any) -> Work:
     """Wrap the five methods of one connection. Harmless when done twice."""
+    _begin_immediate(connection)
     existing: Work | None = getattr(connection, "audit_log_work", None)
     if existing is not None:
         return existing
@@ -178,6 +236,18 @@ def install(connection: BaseDatabaseWrapper, **_: Any) -> Work:
     for name, hook in _HOOKS.items():
         setattr(connection, name, partial(hook, connection, getattr(connection, name)))
     return work
+
+
+def _begin_immediate(connection: BaseDatabaseWrapper) -> None:
+    """On SQLite, make transactions take the write lock as they begin, unless the project chose.
+
+    A deferred one that reads and then writes fails at once when another process wrote in between,
+    and the relay is such a process.
+    """
+    mode = getattr(connection, "transaction_mode", _NO_MODE)
+    name = str(connection.settings_dict["NAME"])
+    if mode is None and "mode=ro" not in name and "immutable=1" not in name:
+        connection.transaction_mode = "IMMEDIATE"  # type: ignore[attr-defined]
 
 
 def _on_connection_created(*, connection: BaseDatabaseWrapper, **_: Any) -> None:
@@ -199,6 +269,9 @@ def uninstall_everywhere() -> None:
             del connection.audit_log_work
             for name in _HOOKS:
                 del connection.__dict__[name]
+            if hasattr(connection, "transaction_mode"):
+                options = connection.settings_dict["OPTIONS"]
+                connection.transaction_mode = options.get("transaction_mode")
 
 
 def _commit(connection: BaseDatabaseWrapper, original: Callable[[], None]) -> None:
@@ -212,11 +285,18 @@ def _set_autocommit(
     *args: Any,
     **options: Any,
 ) -> None:
-    # Django commits open work here without calling commit().
-    if autocommit:
+    # Django commits open work here without calling commit(); psycopg refuses to.
+    if autocommit and not _has_postgresql_work(connection):
         _with_flush(connection, partial(original, autocommit, *args, **options))
     else:
         original(autocommit, *args, **options)
+
+
+def _has_postgresql_work(connection: BaseDatabaseWrapper) -> bool:
+    driver = connection.connection
+    if connection.vendor != "postgresql" or driver is None:
+        return False
+    return int(driver.info.transaction_status) != _IDLE
 
 
 def _with_flush(connection: BaseDatabaseWrapper, commit: Callable[[], None]) -> None:
@@ -224,19 +304,28 @@ def _with_flush(connection: BaseDatabaseWrapper, commit: Callable[[], None]) -> 
     if connection.in_atomic_block or not work.marks:
         commit()  # refused inside a block; nothing of ours otherwise
         return
-    unwritten = _flush(connection, work) if work.items else []
-    had_items = bool(work.items)
+    if outbox.is_doomed(connection):
+        commit()  # which rolls back, and says nothing
+        work.undo()
+        return
+    _flush(connection, work)
     commit()
+    refused, any_events = work.refused, bool(work.written)
     work.settle()
-    if unwritten:
-        spool.write(connection.alias, unwritten)
-    if had_items:
+    if refused:
+        spool.write(connection.alias, refused)
+    if any_events:
         nudge.wake()
 
 
-def _flush(connection: BaseDatabaseWrapper, work: Work) -> list[outbox.Row]:
+def _flush(connection: BaseDatabaseWrapper, work: Work) -> None:
+    # Taken first: a COMMIT that fails may be tried again, and the callbacks of one that succeeds
+    # may commit in their turn.
+    events = work.take()
+    if not events:
+        return
     try:
-        return outbox.flush(connection, [event for _, event in work.items])
+        work.refused += outbox.flush(connection, events)
     except RecordingFailed:
         connection.rollback()  # Atomic does so for database errors only
         raise

@@ -27,11 +27,14 @@ def actor_of(user: Any) -> Actor:
 
 def _label(user: Any) -> str | None:
     get_username = getattr(user, "get_username", None)
-    label = safe_str(get_username()) if callable(get_username) else safe_str(user)
-    return label[:256] or None
+    try:
+        name = get_username() if callable(get_username) else user
+    except Exception as error:  # noqa: BLE001 - somebody else's user model
+        name = f"<{type(user).__name__}: {type(error).__name__}>"
+    return safe_str(name)[:256] or None
 
 
 def _email(user: Any) -> str | None:
-    name = getattr(type(user), "EMAIL_FIELD", "email")
+    name = getattr(user, "EMAIL_FIELD", "email")
     value = getattr(user, name, None) if isinstance(name, str) and name else None
     return clean(value)[:254] or None if isinstance(value, str) else None

@@ -1,7 +1,9 @@
 """Where a batch goes when its outbox refused it: an encrypted, fsynced file, replayed later.
 
 A file is a sequence of frames `length(4) || crc32(4) || body`; the body is a JSON line that names
-the database, a newline, and the encrypted batch. A torn tail is set aside, never guessed at.
+the database, a newline, and the encrypted batch. A torn tail is set aside, never guessed at. Each
+process writes files of its own, one for each database, and nobody waits for a file: one that is
+being replayed is left to its reader, and the next batch begins another.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from audit_log.recording import losses, nudge, outbox
 
 try:
     import fcntl
-except ImportError:  # Windows has no fcntl; there a file is taken by renaming it
+except ImportError:  # Windows: there, only one process may use a folder
     fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger("audit_log")
@@ -34,14 +36,38 @@ logger = logging.getLogger("audit_log")
 _FRAME: Final = struct.Struct(">II")
 SUFFIX: Final = ".spool"
 TORN: Final = ".torn"
-_lock = threading.Lock()
-_run = secrets.token_hex(4)
+_MAX_FILE_BYTES: Final = 16 * 1024 * 1024  # a file is replayed in one piece
+_TRIES: Final = 10
+_REPLAY_SECONDS: Final = 60.0
+
+
+class _Own:
+    """The files this process writes. Made anew after a fork: the parent goes on with its own."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._prefix = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._count = 0
+        self._names: dict[str, str] = {}
+
+    def name(self, alias: str) -> str:
+        """The file for batches of a database."""
+        if alias not in self._names:
+            self._names[alias] = f"{self._prefix}-{self._count}{SUFFIX}"
+            self._count += 1
+        return self._names[alias]
+
+    def leave(self, alias: str) -> None:
+        """Begin another file with the next batch."""
+        self._names.pop(alias, None)
+
+
+_own = _Own()
 
 
 def _after_fork() -> None:
-    global _lock, _run  # noqa: PLW0603 - a child writes its own file under its own lock
-    _lock = threading.Lock()
-    _run = secrets.token_hex(4)
+    global _own  # noqa: PLW0603 - a child writes its own files under its own lock
+    _own = _Own()
 
 
 if hasattr(os, "register_at_fork"):
@@ -49,12 +75,14 @@ if hasattr(os, "register_at_fork"):
 
 
 def folder() -> Path:
-    """The spool folder, made 0700. Raises ConfigurationError when others could read or plant."""
+    """The spool folder, made 0700. Raises ConfigurationError where others could plant files."""
     path = get_settings().spool_dir
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if hasattr(os, "getuid"):
         status = path.stat()
-        if status.st_uid != os.getuid() or status.st_mode & 0o022:
+        # A link that somebody else made could lead anywhere.
+        strangers = {status.st_uid} - {os.getuid()} | {path.lstat().st_uid} - {os.getuid(), 0}
+        if strangers or status.st_mode & 0o022:
             raise ConfigurationError(
                 f"The spool folder {path} belongs to somebody else or others may write to it. "
                 'Set AUDIT_LOG["SPOOL_DIR"] to a folder of this user, mode 0700.'
@@ -63,11 +91,13 @@ def folder() -> Path:
 
 
 def write(alias: str, rows: Sequence[outbox.Row]) -> None:
-    """Append and fsync. If even that fails, the encrypted batch goes to the log as CRITICAL."""
-    frames = b"".join(_frame(alias, row) for row in rows)
+    """Append and fsync. If even that fails, the encrypted batch goes to the log as CRITICAL.
+
+    Never raises: the change is committed, and its caller must not be told otherwise.
+    """
     try:
-        _append(frames)
-    except (OSError, ConfigurationError):
+        _append(alias, b"".join(_frame(alias, row) for row in rows))
+    except Exception:
         losses.count("spool_failed", len(rows))
         for row in rows:
             logger.critical(
@@ -88,22 +118,75 @@ def _frame(alias: str, row: outbox.Row) -> bytes:
     return _FRAME.pack(len(body), zlib.crc32(body)) + body
 
 
-def _append(frames: bytes) -> None:
-    with _lock:
-        path = folder() / f"{os.getpid()}-{_run}{SUFFIX}"
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+def _append(alias: str, frames: bytes) -> None:
+    with _own.lock:
+        descriptor = _open(alias)
         try:
-            if fcntl is not None:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if not path.exists():  # replayed and removed while we waited for the lock
-                os.close(descriptor)
-                descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            view = memoryview(frames)
-            while view:
-                view = view[os.write(descriptor, view) :]
-            os.fsync(descriptor)
+            _write_whole(descriptor, frames)
+        except OSError:
+            _own.leave(alias)  # whatever is in it now, nothing good shall follow it
+            raise
         finally:
             os.close(descriptor)
+
+
+def _open(alias: str) -> int:
+    """A file of ours that nobody replays, locked."""
+    place = folder()
+    for _ in range(_TRIES):
+        path = place / _own.name(alias)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            if _take(descriptor):
+                return descriptor
+        except OSError:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        _own.leave(alias)
+    raise BlockingIOError(f"No file in {place} could be locked.")
+
+
+def _take(descriptor: int) -> bool:
+    """Lock a file to append to. False where it is full, or somebody else's by now."""
+    if not _lock(descriptor):
+        return False
+    status = os.fstat(descriptor)
+    # Without a name it was replayed and removed since we opened it.
+    return bool(status.st_nlink) and status.st_size < _MAX_FILE_BYTES
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _write_whole(descriptor: int, frames: bytes) -> None:
+    """All of it, on the disk, or nothing."""
+    size = os.fstat(descriptor).st_size
+    try:
+        view = memoryview(frames)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise
+    if not size:
+        _sync_folder()
+
+
+def _sync_folder() -> None:
+    """A new file outlives a power cut only once its folder is on the disk as well."""
+    descriptor = os.open(get_settings().spool_dir, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def waiting() -> list[Path]:
@@ -116,45 +199,72 @@ def replay() -> int:
     """Put every spooled batch into the outbox it was meant for. Returns how many batches.
 
     A file is removed only once its batches are committed; a crash in between repeats them, and the
-    relay drops what it has already stored.
+    relay drops what it has already stored. A file whose database does not take it stays, and holds
+    up no other. Raises ConfigurationError where others could have planted files.
     """
-    return sum(_replay_file(path) for path in waiting())
-
-
-def _replay_file(path: Path) -> int:
-    try:
-        with path.open("r+b") as file:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.fstat(file.fileno()).st_nlink:
-                return 0  # replayed and removed while we opened it
-            content = file.read()
-            frames, whole = _parse(content)
-            for alias, row in frames:
-                with transaction.atomic(using=alias):
-                    outbox.insert(connections[alias], [row])
-            if whole < len(content):
-                path.with_suffix(TORN).write_bytes(content[whole:])
-                losses.count("spool_torn")
-                logger.error("%s ends in %d torn bytes, set aside.", path, len(content) - whole)
-            path.unlink()
-    except BlockingIOError:
-        return 0  # another process replays it
-    except FileNotFoundError:
+    paths = waiting()
+    if not paths:
         return 0
-    return len(frames)
+    folder()
+    replayed = 0
+    refusing: set[str] = set()
+    for path in paths:
+        try:
+            with path.open("r+b") as file:
+                # Not locked: another process replays it, or its owner appends to it right now.
+                if _lock(file.fileno()) and os.fstat(file.fileno()).st_nlink:
+                    replayed += _replay_file(path, file.read(), refusing)
+        except FileNotFoundError:
+            continue
+    return replayed
 
 
-def _parse(content: bytes) -> tuple[list[tuple[str, outbox.Row]], int]:
-    """The whole frames, and how many bytes they take."""
-    frames: list[tuple[str, outbox.Row]] = []
-    whole = 0
+def _replay_file(path: Path, content: bytes, refusing: set[str]) -> int:
+    alias, rows, whole = _parse(content)
+    if alias in refusing:
+        return 0
+    if rows:
+        try:
+            with transaction.atomic(using=alias):
+                for row in rows:
+                    outbox.insert(connections[alias], [row])
+        except Exception:  # noqa: BLE001 - it stays where it is; the next may go elsewhere
+            refusing.add(alias)
+            losses.warn("replay_failed", "%r does not take what was spooled for it.", alias)
+            return 0
+    if whole < len(content):
+        _set_aside(path.with_suffix(TORN), content[whole:])
+        losses.count("spool_torn")
+        logger.error("%s ends in %d torn bytes, set aside.", path, len(content) - whole)
+    path.unlink()
+    return len(rows)
+
+
+def _set_aside(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _parse(content: bytes) -> tuple[str, list[outbox.Row], int]:
+    """The database, the batches of the whole frames, and how many bytes these take."""
+    rows: list[outbox.Row] = []
+    alias, whole = "", 0
     for body, end in _bodies(content):
         head, _, payload = body.partition(b"\n")
-        meta = json.loads(head)
-        frames.append((meta["alias"], outbox.Row(meta["event_count"], payload)))
+        try:
+            meta = json.loads(head)
+            row = outbox.Row(int(meta["event_count"]), payload)
+        except (ValueError, KeyError, TypeError):
+            break  # no frame of ours, although its checksum holds
+        if alias not in {"", meta["alias"]}:
+            break
+        alias = meta["alias"]
+        rows.append(row)
         whole = end
-    return frames, whole
+    return alias, rows, whole
 
 
 def _bodies(content: bytes) -> Iterator[tuple[bytes, int]]:
@@ -163,18 +273,21 @@ def _bodies(content: bytes) -> Iterator[tuple[bytes, int]]:
         length, checksum = _FRAME.unpack_from(content, position)
         start = position + _FRAME.size
         body = content[start : start + length]
-        if len(body) != length or zlib.crc32(body) != checksum:
+        # A power cut can leave zeros, and those would be an empty frame with the right checksum.
+        if not length or len(body) != length or zlib.crc32(body) != checksum:
             return
         position = start + length
         yield body, position
 
 
 def _replay_apart() -> None:
-    if waiting():
-        try:
-            replay()
-        finally:
-            connections.close_all()
+    if not waiting():
+        return
+    try:
+        if replay():
+            nudge.wake()
+    finally:
+        connections.close_all()  # the thread keeps no database session between rounds
 
 
-nudge.on_tick(_replay_apart, every=60.0)
+nudge.on_tick(_replay_apart, every=_REPLAY_SECONDS)

@@ -16,6 +16,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
+from django.utils import translation
 from django.utils.duration import duration_string
 from django.utils.functional import Promise
 
@@ -25,9 +26,13 @@ from audit_log.exceptions import EncodingError
 MAX_DEPTH: Final = 20
 MAX_NODES: Final = 5_000
 MAX_EVENT_BYTES: Final = 64 * 1024
+MAX_KEY: Final = 200
 _SAFE_INT: Final = 1 << 53  # beyond it, readers that use doubles would change the number
 _MAX_DIGITS: Final = 4_300  # Python refuses to print longer ones
 _KEPT_CHARACTERS: Final = 200
+_MARK_BYTES: Final = 150  # what the mark of a cut adds, beside its path
+# Records are found by these, so they are never cut: capture bounds each of them.
+_IDENTITY: Final = frozenset({"target.type", "target.id", "actor.type", "actor.id", "request.id"})
 
 
 def clean(text: str) -> str:
@@ -72,7 +77,19 @@ def safe_str(value: object) -> str:
     try:
         return clean(str(value))
     except Exception as error:  # noqa: BLE001 - somebody else's __str__ may raise anything
-        return f"<{type(value).__name__}: {type(error).__name__}>"
+        return _stand_in_text(value, error)
+
+
+def _stand_in_text(value: object, error: Exception) -> str:
+    return f"<{type(value).__name__}: {type(error).__name__}>"
+
+
+def key_text(raw: object) -> str:
+    """A mapping's key as text. Long ones are cut, but so that two never become one."""
+    name = safe_str(raw)
+    if len(name) <= MAX_KEY:
+        return name
+    return f"{name[:100]}…{hashlib.sha256(name.encode()).hexdigest()}"
 
 
 class _Walk:
@@ -87,6 +104,13 @@ class _Walk:
         if self.nodes < 0:
             self.marks.append(Redaction(path, "nodes"))
             return "...nodes"
+        try:
+            return self._known(value, path, depth)
+        except Exception as error:  # noqa: BLE001 - one hostile value must not take its neighbours
+            self.marks.append(Redaction(path, "unencodable"))
+            return _stand_in_text(value, error)
+
+    def _known(self, value: Any, path: str, depth: int) -> JSON:
         if isinstance(value, (Mapping, list, tuple, set, frozenset)):
             if depth >= MAX_DEPTH:
                 self.marks.append(Redaction(path, "depth"))
@@ -104,7 +128,7 @@ class _Walk:
                 if self.nodes <= 0:
                     self.marks.append(Redaction(path, "nodes"))
                     break
-                name = safe_str(key)
+                name = key_text(key)
                 result[name] = self.plain(item, f"{path}.{name}", depth)
             return result
         items: list[JSON] = []
@@ -154,8 +178,10 @@ def _scalar(value: Any) -> JSON:
 
 
 def _other(value: Any) -> JSON:
-    if isinstance(value, (uuid.UUID, Promise)):
-        return safe_str(value)
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if isinstance(value, Promise):
+        return _lazy(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
         return digest(value)
     meta = getattr(value, "_meta", None)
@@ -164,60 +190,96 @@ def _other(value: Any) -> JSON:
     return f"<{type(value).__module__}.{type(value).__qualname__}>"
 
 
+def _lazy(value: Promise) -> str:
+    """A lazy string in the project's own language, whoever's language the request is in."""
+    active = translation.get_language()  # None where translations are switched off
+    translation.deactivate()
+    try:
+        return safe_str(value)
+    finally:
+        if active:
+            translation.activate(active)
+        else:
+            translation.deactivate_all()
+
+
 def plain(value: Any, path: str = "") -> tuple[JSON, list[Redaction]]:
     """`value` as JSON, and what had to be altered. Never raises."""
     walk = _Walk()
-    try:
-        return walk.plain(value, path, 0), walk.marks
-    except Exception as error:  # noqa: BLE001 - a hostile value must not fail the caller's save
-        stand_in = f"<{type(value).__name__}: {type(error).__name__}>"
-        return stand_in, [Redaction(path, "unencodable")]
+    return walk.plain(value, path, 0), walk.marks
 
 
 def encode_bounded(event: Event) -> bytes:
     """`event` encoded, at most 64 KiB: its longest values are cut, and marked with length and hash.
 
-    An event that cannot be encoded at all becomes one that says so.
+    An event that cannot be encoded at all becomes one that says so. Never raises for its contents.
     """
     try:
         encoded = encode_event(event)
+        return encoded if len(encoded) <= MAX_EVENT_BYTES else _cut(event, len(encoded))
     except EncodingError as error:
-        return encode_event(_stand_in(event, str(error)))
-    if len(encoded) <= MAX_EVENT_BYTES:
-        return encoded
-    return _cut(event, len(encoded))
+        return _stand_in(event, str(error))
 
 
-def _stand_in(event: Event, why: str) -> Event:
-    return msgspec.structs.replace(
+def _stand_in(event: Event, why: str) -> bytes:
+    """What is left of an event that cannot be encoded or cut: who did what to which object."""
+    data = {"capture_error": clean(why)[:_KEPT_CHARACTERS]}
+    marks = (Redaction("changes", "unencodable"), Redaction("data", "unencodable"))
+    smaller = msgspec.structs.replace(
         event,
         changes=None,
         labels=None,
         request=None,
         reason=None,
-        data={"capture_error": clean(why)[:_KEPT_CHARACTERS]},
+        data=data,
         sealed=("data.capture_error",),
-        redactions=(Redaction("changes", "unencodable"), Redaction("data", "unencodable")),
+        redactions=marks,
+    )
+    try:
+        encoded = encode_event(smaller)
+        if len(encoded) <= MAX_EVENT_BYTES:
+            return encoded
+    except EncodingError:
+        pass  # something hostile in the envelope itself: it goes as well
+    return encode_event(
+        Event(
+            version=event.version,
+            id=event.id,
+            occurred_at=event.occurred_at,
+            action=safe_str(event.action)[:_KEPT_CHARACTERS],
+            outcome="unknown",
+            data=data,
+            sealed=("data.capture_error",),
+            redactions=marks,
+        )
     )
 
 
 def _cut(event: Event, size: int) -> bytes:
     tree = msgspec.to_builtins(event)
-    marks = tree.setdefault("redactions", [])
+    marks = list(tree.get("redactions", ()))
     for path, holder, key in sorted(_texts(tree), key=lambda t: -len(t[1][t[2]])):
         text = holder[key]
         if size <= MAX_EVENT_BYTES - 1024 or len(text) <= _KEPT_CHARACTERS:
             break
-        raw = text.encode()
         holder[key] = text[:_KEPT_CHARACTERS] + "…"
-        marks.append(
-            {"path": path, "rule": f"cut:{len(text)}:sha256:{hashlib.sha256(raw).hexdigest()}"}
-        )
-        size -= len(msgspec.json.encode(text)) - len(holder[key]) - 200
+        path = path[:MAX_KEY]  # noqa: PLW2901 - as long as a record keeps it
+        marks.append({"path": path, "rule": f"cut:{len(text)}:{_sha256(text)}"})
+        size -= _encoded_length(text) - _encoded_length(holder[key])
+        size += _MARK_BYTES + _encoded_length(path)
+    tree["redactions"] = marks
     encoded = msgspec.json.encode(tree)
     if len(encoded) <= MAX_EVENT_BYTES:
         return encoded
-    return encode_event(_stand_in(event, f"The event has {len(encoded)} bytes after cutting."))
+    return _stand_in(event, f"The event has {len(encoded)} bytes after cutting.")
+
+
+def _sha256(text: str) -> str:
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _encoded_length(text: str) -> int:
+    return len(msgspec.json.encode(text))
 
 
 def _texts(tree: dict[str, Any]) -> list[tuple[str, Any, Any]]:
@@ -234,8 +296,9 @@ def _texts(tree: dict[str, Any]) -> list[tuple[str, Any, Any]]:
         path, node = stack.pop()
         items = node.items() if isinstance(node, dict) else enumerate(node)
         for key, item in items:
-            if isinstance(item, str):
-                found.append((f"{path}.{key}", node, key))
+            inner = f"{path}.{key}"
+            if isinstance(item, str) and inner not in _IDENTITY:
+                found.append((inner, node, key))
             elif isinstance(item, (dict, list)):
-                stack.append((f"{path}.{key}", item))
+                stack.append((inner, item))
     return found

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterator
 
-from django.contrib.auth import authenticate, login, logout
+from django.contrib.auth import aauthenticate, alogin, authenticate, login, logout
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
+from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
 
 from tests.shop.models import Category
 
@@ -73,3 +82,104 @@ def stream(request: HttpRequest) -> StreamingHttpResponse:
 
 def forbidden(request: HttpRequest) -> HttpResponse:
     raise PermissionDenied
+
+
+# --- appended for tests/requests, tests/capture_jobs and tests/flows ---
+
+
+def write_then_read_user(request: HttpRequest) -> HttpResponse:
+    """What the project's own queries are must not depend on us having read the user first."""
+    Category.objects.create(name="first")
+    name = str(request.user)
+    Category.objects.create(name="second")
+    return HttpResponse(name)
+
+
+def person(request: HttpRequest, *_: object, **__: object) -> HttpResponse:
+    Category.objects.create(name="person")
+    return HttpResponse("person")
+
+
+def boom(request: HttpRequest) -> HttpResponse:
+    Category.objects.create(name="before the error")
+    raise RuntimeError("the view fails")
+
+
+def read_stream(request: HttpRequest) -> HttpResponse:
+    """Reads the body in pieces, as a view for large uploads does."""
+    digest = hashlib.sha256()
+    while piece := request.read(1000):
+        digest.update(piece)
+    return HttpResponse(digest.hexdigest())
+
+
+def upload(request: HttpRequest) -> JsonResponse:
+    files = {
+        name: [file.name, file.size, hashlib.sha256(file.read()).hexdigest()]
+        for name, file in request.FILES.items()
+        if isinstance(file, UploadedFile)
+    }
+    return JsonResponse({"files": files, "post": dict(request.POST.lists())})
+
+
+def stream_and_tell(request: HttpRequest) -> StreamingHttpResponse:
+    """`request.told` gets a line for each part that is asked for."""
+
+    def parts() -> Iterator[bytes]:
+        for part in (b"one", b"two"):
+            told.append(part.decode())
+            yield part
+
+    told: list[str] = []
+    response = StreamingHttpResponse(parts())
+    response.told = told  # type: ignore[attr-defined]
+    return response
+
+
+async def stream_async(request: HttpRequest) -> StreamingHttpResponse:
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"one"
+        yield b"two"
+
+    return StreamingHttpResponse(parts())
+
+
+async def create_slowly(request: HttpRequest) -> HttpResponse:
+    """Two writes with the event loop free in between."""
+    name = request.GET.get("name", "made")
+    await Category.objects.acreate(name=f"{name} 1")
+    await asyncio.sleep(0)
+    await Category.objects.acreate(name=f"{name} 2")
+    return HttpResponse("made")
+
+
+async def log_in_async(request: HttpRequest) -> HttpResponse:
+    user = await aauthenticate(
+        request, username=request.POST.get("username"), password=request.POST.get("password")
+    )
+    if user is None:
+        return HttpResponse("no", status=401)
+    await alogin(request, user)
+    await Category.objects.acreate(name="after")
+    return HttpResponse("yes")
+
+
+class HeaderAuthentication(BaseAuthentication):
+    """A token in a header, read when the view asks for the user and not before."""
+
+    def authenticate(self, request: Request) -> tuple[User, None] | None:
+        name = request.headers.get("X-Api-Token", "").removeprefix("token-of-")
+        user = User.objects.filter(username=name).first()
+        return None if user is None else (user, None)
+
+
+class ApiView(APIView):
+    authentication_classes = (HeaderAuthentication,)
+    permission_classes = (IsAuthenticated,)
+
+    def get(self, request: Request) -> Response:
+        return Response({"user": str(request.user)})
+
+    def post(self, request: Request) -> Response:
+        Category.objects.create(name="by api")
+        return Response({"data": request.data, "user": str(request.user)})

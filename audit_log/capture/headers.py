@@ -1,0 +1,48 @@
+"""What is read of a request's headers: an allow-list of few, never a deny-list."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from django.http import HttpRequest
+
+from audit_log.privacy.detectors import detect
+from audit_log.recording.values import clean
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_TRACE_PARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def header(request: HttpRequest, name: str) -> str:
+    """One header, by either spelling (`X-Request-ID`, `HTTP_X_REQUEST_ID`).
+
+    From META: `request.headers` is made once, so a middleware that alters META would not be heard.
+    """
+    key = name.upper().replace("-", "_")
+    return str(request.META.get(key if key.startswith("HTTP_") else f"HTTP_{key}") or "")
+
+
+def decoded(text: str) -> str:
+    """A header or query as UTF-8: both kinds of server hand bytes over as Latin-1."""
+    if text.isascii():
+        return clean(text)
+    try:
+        return clean(text.encode("latin-1").decode("utf-8", "replace"))
+    except UnicodeEncodeError:
+        return clean(text)
+
+
+def request_id(given: str) -> str:
+    """The id the header gave, or a new one."""
+    # It is stored open, and a client may send anything: a card number is no id.
+    if _REQUEST_ID.fullmatch(given) and not detect(given, personal=True):
+        return given
+    return secrets.token_hex(16)  # not uuid4, which a host's test may replace and count
+
+
+def trace_id(request: HttpRequest) -> str | None:
+    """The trace of a W3C `traceparent`."""
+    given = request.META.get("HTTP_TRACEPARENT")
+    match = _TRACE_PARENT.fullmatch(given) if isinstance(given, str) else None
+    return None if match is None else match[1]

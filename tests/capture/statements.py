@@ -1,0 +1,62 @@
+"""What really reaches the database, ours included: `connection.queries` shows the project's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from django.db import DEFAULT_DB_ALIAS, connections
+
+OUTBOX = 'INSERT INTO "audit_log_outbox"'
+
+
+@contextmanager
+def statements(using: str = DEFAULT_DB_ALIAS) -> Iterator[list[str]]:
+    """The statements that the driver sends; a string of several counts as one."""
+    connection = connections[using]
+    connection.ensure_connection()
+    seen: list[str] = []
+
+    def see(text: str) -> None:
+        if not text.startswith("SELECT QUOTE("):  # Django's query log asks how it would look
+            seen.append(text)
+
+    if connection.vendor == "sqlite":
+        connection.connection.set_trace_callback(see)
+        try:
+            yield seen
+        finally:
+            connection.connection.set_trace_callback(None)
+        return
+    with _psycopg(seen):
+        yield seen
+
+
+@contextmanager
+def _psycopg(seen: list[str]) -> Iterator[None]:
+    import psycopg
+
+    execute, command = psycopg.ClientCursor.execute, psycopg.Connection._exec_command
+
+    def seen_execute(self: Any, query: Any, *args: Any, **options: Any) -> Any:
+        seen.append(str(query))
+        return execute(self, query, *args, **options)
+
+    def seen_command(self: Any, query: Any, *args: Any, **options: Any) -> Any:
+        text = query.decode() if isinstance(query, bytes) else str(query)
+        # Psycopg begins on the first statement, which we have heard of already.
+        seen.insert(len(seen) - (text == "BEGIN"), text)
+        return command(self, query, *args, **options)
+
+    with (
+        mock.patch.object(psycopg.ClientCursor, "execute", seen_execute),
+        mock.patch.object(psycopg.Connection, "_exec_command", seen_command),
+    ):
+        yield
+
+
+def kinds(seen: list[str]) -> list[str]:
+    """The first word of each statement; PostgreSQL's one string by the words of its parts."""
+    return [" ".join(part.split()[0].upper() for part in text.split("; ")) for text in seen]

@@ -1,0 +1,259 @@
+"""What we replace in Django is what we think it is, and goes back as it was."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import django
+import pytest
+from django.core.management import call_command
+from django.db import connection, connections, models, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.deletion import Collector
+from django.db.models.fields import related_descriptors
+from django.db.models.query_utils import DeferredAttribute
+from django.db.models.sql import DeleteQuery
+from django.test.utils import CaptureQueriesContext
+
+from audit_log.capture import deletes, installation, relations, saves
+from audit_log.events import Event
+from audit_log.recording import pending
+from tests.capture.statements import statements
+from tests.shop.models import Category, Product, Tag, Values
+
+FETCH_MODES = django.VERSION >= (6, 1)
+
+
+@pytest.fixture
+def uninstalled() -> Iterator[None]:
+    installation.uninstall()
+    try:
+        yield
+    finally:
+        installation.install()
+
+
+def _parameters(function: Any) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+def test_model_methods_have_the_signatures_we_replace():
+    fetch_mode = ["fetch_mode"] if FETCH_MODES else []
+    assert _parameters(saves._original_from_db) == [
+        "cls",
+        "db",
+        "field_names",
+        "values",
+        *fetch_mode,
+    ]
+    assert _parameters(saves._original_refresh) == ["self", "using", "fields", "from_queryset"]
+    assert _parameters(saves._original_save_table) == [
+        "self",
+        "raw",
+        "cls",
+        "force_insert",
+        "force_update",
+        "using",
+        "update_fields",
+    ]
+
+
+def test_hooks_on_model_take_what_djangos_own_take():
+    assert _parameters(models.Model._save_table) == _parameters(saves._original_save_table)
+    assert _parameters(models.Model.refresh_from_db) == _parameters(saves._original_refresh)
+    assert inspect.signature(models.Model.from_db).parameters.keys() == (
+        inspect.signature(saves._original_from_db).parameters.keys() - {"cls"}
+    )
+
+
+def test_save_passes_positions_that_we_pass_on():
+    """`save_base` hands everything to `_save_table` by position."""
+    source = inspect.getsource(models.Model.save_base)
+    call = source[source.index("self._save_table(") :]
+    order = [call.index(word) for word in ("raw", "cls", "force_insert", "force_update", "using")]
+    assert order == sorted(order)
+
+
+def test_fetch_modes_are_there_where_we_think():
+    assert hasattr(DeferredAttribute, "fetch_many") is FETCH_MODES
+    if FETCH_MODES:
+        assert _parameters(saves._original_fetch_many) == ["self", "instances"]
+
+
+def test_deletion_methods_have_the_signatures_we_replace():
+    assert _parameters(deletes._original_delete) == ["self"]
+    assert _parameters(deletes._original_delete_batch) == ["self", "pk_list", "using"]
+    assert _parameters(deletes._original_raw_delete) == ["self", "using"]
+    assert {"data", "origin"} <= set(vars(Collector("default")))
+
+
+def test_related_manager_has_the_methods_we_replace():
+    assert _parameters(relations._original) == ["superclass", "rel", "reverse"]
+    manager = Product.tags.related_manager_cls
+    [own, djangos] = [kind for kind in manager.__mro__ if "_add_items" in vars(kind)]
+    assert own is manager
+    more = ["using", "raw"] if FETCH_MODES else []
+    assert _parameters(djangos._add_items) == [
+        "self",
+        "source_field_name",
+        "target_field_name",
+        "objs",
+        "through_defaults",
+        *more,
+    ]
+    assert _parameters(djangos._remove_items) == [
+        "self",
+        "source_field_name",
+        "target_field_name",
+        "objs",
+        *more,
+    ]
+    assert _parameters(djangos._get_target_ids) == ["self", "target_field_name", "objs"]
+    clear = "_clear_base" if FETCH_MODES else "clear"
+    assert _parameters(vars(djangos)[clear]) == ["self", *more]
+    assert manager.clear.alters_data
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("commit", []),
+        ("rollback", []),
+        ("savepoint_rollback", ["sid"]),
+        ("set_autocommit", ["autocommit", "force_begin_transaction_with_broken_autocommit"]),
+        ("close", []),
+    ],
+)
+def test_connection_methods_have_the_signatures_we_wrap(name: str, parameters: list[str]):
+    assert set(pending._HOOKS) == {
+        "commit",
+        "rollback",
+        "savepoint_rollback",
+        "set_autocommit",
+        "close",
+    }
+    assert _parameters(getattr(BaseDatabaseWrapper, name)) == ["self", *parameters]
+
+
+@pytest.mark.django_db
+def test_savepoints_are_named_by_their_running_number():
+    """How a rollback is matched with what it undoes."""
+    state = connection.savepoint_state
+    sid = connection.savepoint()
+    assert sid.rpartition("_x")[2] == str(state + 1) == str(connection.savepoint_state)
+    connection.savepoint_commit(sid)
+
+
+@pytest.mark.django_db
+def test_query_log_can_be_put_aside():
+    with CaptureQueriesContext(connection) as queries:
+        Category.objects.count()
+        log = connection.queries_log
+        Values.objects.create(moment=models.functions.Now())  # which is read back
+        assert connection.queries_log is log
+    assert len(queries) == 2
+
+
+def test_install_twice_is_install_once():
+    before = (models.Model._save_table, related_descriptors.create_forward_many_to_many_manager)
+    installation.install()
+    assert (
+        models.Model._save_table,
+        related_descriptors.create_forward_many_to_many_manager,
+    ) == before
+    assert saves._original_save_table is not saves._save_table
+
+
+def test_uninstall_puts_djangos_own_back(uninstalled: None):
+    """L10"""
+    for function in (
+        models.Model._save_table,
+        models.Model.from_db,
+        models.Model.refresh_from_db,
+        Collector.delete,
+        DeleteQuery.delete_batch,
+        models.QuerySet._raw_delete,
+        related_descriptors.create_forward_many_to_many_manager,
+        *([DeferredAttribute.fetch_many] if FETCH_MODES else []),
+    ):
+        assert function.__module__.startswith("django."), function
+    for each in connections.all(initialized_only=True):
+        assert not set(pending._HOOKS) & set(vars(each))
+        assert not hasattr(each, "audit_log_work")
+
+
+@pytest.mark.parametrize("relation", [Product.tags, Tag.products])  # type: ignore[attr-defined]
+def test_relations_used_before_we_came_are_hooked_all_the_same(uninstalled: None, relation: Any):
+    """E1: Django keeps the class of a relation's managers."""
+    assert relation.related_manager_cls.__module__.startswith("django.")
+    assert "_add_items" in vars(relation.related_manager_cls)
+    installation.install()
+    own = vars(relation.related_manager_cls)["_add_items"]
+    assert own.__module__ == relations.__name__
+
+
+@pytest.mark.django_db
+def test_uninstalled_captures_nothing(uninstalled: None, events: list[Event]):
+    """L10: nor do related managers that were made before."""
+    product, tag = Product.objects.create(name="p"), Tag.objects.create(name="t")
+    with statements() as seen:
+        product.tags.add(tag)
+        product.tags.clear()
+        product.save()
+    product.delete()
+    assert events == []
+    assert len(seen) == 3
+
+
+@pytest.mark.django_db
+def test_instances_of_before_are_fit_after(events: list[Event]):
+    """Loaded while nothing was installed: old values are unknown, nothing breaks."""
+    Category.objects.create(name="a")
+    installation.uninstall()
+    try:
+        category = Category.objects.get()
+    finally:
+        installation.install()
+    category.name = "b"
+    category.save()
+    assert events[-1].changes == {"name": [None, "b"]}
+
+
+@pytest.mark.django_db
+def test_new_connections_are_hooked_as_they_connect():
+    copy = connections["default"].copy()
+    try:
+        copy.connect()
+        assert set(pending._HOOKS) <= set(vars(copy))
+    finally:
+        copy.close()
+
+
+@pytest.mark.django_db
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite's own setting.")
+def test_sqlite_takes_the_write_lock_as_it_begins_unless_the_project_chose(tmp_path: Any):
+    """A deferred transaction fails at once when the relay wrote in between."""
+    from django.db.backends.sqlite3.base import DatabaseWrapper
+
+    def mode(name: str, **options: str) -> str | None:
+        settings = {**connection.settings_dict, "NAME": name, "OPTIONS": options}
+        each = DatabaseWrapper(settings, "default")
+        try:
+            each.connect()
+            return each.transaction_mode
+        finally:
+            each.close()
+
+    file = tmp_path / "db"
+    assert mode(str(file)) == "IMMEDIATE"
+    assert mode(str(file), transaction_mode="EXCLUSIVE") == "EXCLUSIVE"
+    assert mode(f"file:{file}?mode=ro") is None
+
+
+@pytest.mark.django_db
+def test_django_finds_nothing_wrong_with_the_hooks():
+    call_command("check")
+    with transaction.atomic():
+        Category.objects.create(name="a").refresh_from_db(None, ["name"], Category.objects.all())

@@ -1,0 +1,195 @@
+"""What the processes of the fault tests do. Each is a function that a forked child runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import resource
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from django.db import connection, transaction
+
+from audit_log import context
+from audit_log.recording import losses, outbox, spool
+from tests.shop.models import Category
+
+
+def write(side: str, seed: int) -> None:
+    """Write until killed. After each COMMIT that returned, note the ids in the file `side`."""
+    chance = random.Random(seed)
+    descriptor = os.open(side, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    ways = (_autocommit, _in_a_transaction, _rolled_back, _with_savepoints, _by_hand)
+    while True:
+        ids = chance.choice(ways)(chance)
+        os.write(descriptor, "".join(f"{pk}\n" for pk in ids).encode())
+
+
+def _made(chance: random.Random) -> int:
+    return Category.objects.create(name=f"made {chance.random()}").pk
+
+
+def _autocommit(chance: random.Random) -> list[int]:
+    return [_made(chance)]
+
+
+def _in_a_transaction(chance: random.Random) -> list[int]:
+    with transaction.atomic():
+        return [_made(chance) for _ in range(chance.randint(1, 3))]
+
+
+def _rolled_back(chance: random.Random) -> list[int]:
+    with transaction.atomic():
+        _made(chance)
+        transaction.set_rollback(True)
+    return []
+
+
+def _with_savepoints(chance: random.Random) -> list[int]:
+    with transaction.atomic():
+        ids = [_made(chance)]
+        with transaction.atomic():
+            _made(chance)
+            transaction.set_rollback(True)
+        with transaction.atomic():
+            ids.append(_made(chance))
+    return ids
+
+
+def _by_hand(chance: random.Random) -> list[int]:
+    transaction.set_autocommit(False)
+    try:
+        ids = [_made(chance)]
+        if chance.random() < 0.5:
+            connection.rollback()
+            return []
+        connection.commit()
+        return ids
+    finally:
+        transaction.set_autocommit(True)
+
+
+def write_some(count: int, each: int) -> None:
+    """Commit `count` transactions of `each` rows."""
+    for n in range(count):
+        with transaction.atomic():
+            for m in range(each):
+                Category.objects.create(name=f"{n}.{m}")
+
+
+def relay(go: str, rows: int) -> None:
+    """Relay until nothing is left, once the file `go` is there; `rows` batches at a time."""
+    from audit_log.delivery import relay as delivery
+
+    delivery.MAX_ROWS = rows  # type: ignore[misc]
+    _wait_for(go)
+    delivery.relay()
+
+
+def _batch(text: str) -> outbox.Row:
+    (row,) = outbox.rows_of([context.new_event("probe.spooled", source="explicit", reason=text)])
+    return row
+
+
+def spool_slowly(side: str) -> None:
+    """Spool until killed, a hundred bytes at a time, so that a kill comes between them."""
+    whole = os.write
+
+    def piecemeal(descriptor: int, data: Any) -> int:
+        time.sleep(0.0005)
+        return whole(descriptor, bytes(data[:100]))
+
+    noted = os.open(side, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    spool.os.write = piecemeal  # type: ignore[attr-defined]
+    for n in range(1_000_000):
+        spool.write("default", [_batch(f"{n} {os.urandom(1_000).hex()}")])
+        whole(noted, b".")
+
+
+def spool_beyond_the_limit(limit: int) -> None:
+    """Spool a batch that fits, one that the file system cuts off in the middle, and another."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    for text in ("fits", os.urandom(limit).hex(), "fits too"):
+        spool.write("default", [_batch(text)])
+
+
+def replay(go: str) -> None:
+    """Replay the spool, once the file `go` is there."""
+    _wait_for(go)
+    spool.replay()
+
+
+def _wait_for(go: str) -> None:
+    deadline = time.monotonic() + 20
+    while not Path(go).exists() and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+class _Messages(logging.Handler):
+    """What `audit_log` logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+def commit(result: str, count: int, pause: float, wait: float) -> None:
+    """Commit, and report what was felt of the nudge: times, threads, who connected, what was logged."""
+    messages = _Messages()
+    logging.getLogger("audit_log").addHandler(messages)
+    connected: list[str] = []
+    connect = socket.socket.connect
+
+    def noting(self: socket.socket, address: Any) -> Any:
+        connected.append(threading.current_thread().name)
+        return connect(self, address)
+
+    connection.ensure_connection()  # not what is looked at
+    socket.socket.connect = noting  # type: ignore[method-assign,assignment]
+    before = [thread.name for thread in threading.enumerate()]
+    seconds = []
+    for n in range(count):
+        started = time.perf_counter()
+        Category.objects.create(name=f"committed {n}")
+        seconds.append(time.perf_counter() - started)
+        time.sleep(pause)
+    time.sleep(wait)
+    report = {
+        "threads_before": before,
+        "threads_after": [thread.name for thread in threading.enumerate()],
+        "connected": connected,
+        "seconds": seconds,
+        "logged": messages.texts,
+        "losses": losses.counts(),
+    }
+    Path(result).write_text(json.dumps(report))
+
+
+def commit_and_fork(result: str) -> None:
+    """Commit, fork once the nudge thread runs, and commit in the child as well."""
+    commit(f"{result}.parent", 1, 0, 0.5)
+    pid = os.fork()
+    commit(f"{result}.{'parent again' if pid else 'child'}", 1, 0, 0.5)
+    if pid:
+        os.waitpid(pid, 0)
+
+
+JOBS: dict[str, Callable[..., None]] = {
+    "write": write,
+    "write_some": write_some,
+    "relay": relay,
+    "spool_slowly": spool_slowly,
+    "spool_beyond_the_limit": spool_beyond_the_limit,
+    "replay": replay,
+    "commit": commit,
+    "commit_and_fork": commit_and_fork,
+}

@@ -1,0 +1,6 @@
+# mypy: ignore-errors
+from django.apps import AppConfig
+
+
+class BooksConfig(AppConfig):
+    name = "books"
