@@ -16,7 +16,17 @@ class AuditLogConfig(AppConfig):
         from audit_log import checks
         from audit_log.capture import installation
         from audit_log.conf import get_settings
+        from audit_log.exceptions import ConfigurationError
+        from audit_log.recording import lifecycle
 
         checks.register()
-        if get_settings().enabled:
+        try:
+            settings = get_settings()
+        except ConfigurationError as error:
+            # No check runs before a server starts, and one that audits nothing must not start.
+            raise ConfigurationError(f"(audit_log.E001) {error}") from error
+        if settings.enabled:
             installation.install()
+            lifecycle.watch()
+        else:
+            lifecycle.note_disabled()

@@ -229,9 +229,17 @@ def _by_type(field: Field) -> FieldPolicy:
     rule = f"type:{type(field).__name__}"
     if isinstance(field, models.GeneratedField):
         return FieldPolicy(_by_type(field.output_field).policy, rule)
-    is_key = getattr(field, "primary_key", False) or getattr(field, "is_relation", False)
+    is_key = getattr(field, "is_relation", False) or _is_in_primary_key(field)
     is_open = is_key or bool(getattr(field, "choices", None)) or isinstance(field, _OPEN_FIELDS)
     return FieldPolicy(Policy.OPEN if is_open else Policy.SEALED, rule)
+
+
+def _is_in_primary_key(field: Field) -> bool:
+    """A primary key, or a part of a composite one."""
+    if getattr(field, "primary_key", False):
+        return True
+    model = getattr(field, "model", None)  # a field of its own, as in a GeneratedField, has none
+    return model is not None and field in getattr(model._meta, "pk_fields", ())
 
 
 def _kind_of_key(model: type[models.Model], key: Field) -> str | None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, connections, router
 
 from audit_log import context
 from audit_log.conf import get_settings
 from audit_log.events import ACTION, OUTCOMES, Actor, Event, Redaction, Target
 from audit_log.privacy.policies import Policy, data_policy
 from audit_log.privacy.redaction import mask, redact
-from audit_log.recording import pending
+from audit_log.recording import buffer, pending
 from audit_log.recording.people import actor_of
 from audit_log.recording.targets import MAX_ID, MAX_LABEL, target_of
 from audit_log.recording.values import key_text, plain, safe_str
@@ -36,7 +37,7 @@ def record(
 ) -> Event:
     """Record something only the project knows about, in the transaction that is open.
 
-    With `ENABLED` False nothing is written.
+    With `ENABLED` False nothing is written. Async code calls it by `sync_to_async`.
     `data` follows the field policies: by name, then by type (text is sealed). Returns the event.
     Raises ValueError for an action that is not `words.with_dots` or an unknown outcome, and
     TypeError for `data` that is no mapping.
@@ -49,7 +50,6 @@ def record(
     if outcome not in OUTCOMES:
         raise ValueError(f"outcome must be one of {', '.join(sorted(OUTCOMES))}, not {outcome!r}.")
     values, sealed, redactions = _data(data)
-    alias = using or getattr(getattr(target, "_state", None), "db", None) or DEFAULT_DB_ALIAS
     extra = {} if reason is None else {"reason": safe_str(reason)}
     event = context.new_event(
         action,
@@ -62,8 +62,15 @@ def record(
         **extra,
     )
     if get_settings().enabled:
-        pending.add(connections[alias], event)
+        pending.add(connections[using or _database_of(target)], event)
     return event
+
+
+def _database_of(target: Model | Target | None) -> str:
+    if target is None or isinstance(target, Target):
+        return DEFAULT_DB_ALIAS
+    # Not where it was read from: that may be a replica.
+    return router.db_for_write(type(target), instance=target)
 
 
 def _as_target(target: Model | Target | None) -> Target | None:
@@ -152,10 +159,21 @@ def suspended(reason: str | None = None) -> Iterator[None]:
 
     What `record()` is told to say is still recorded.
     """
-    if not context.current().suspended:
-        record("audit_log.suspended", reason=reason)
+    if not context.current().suspended and get_settings().enabled:
+        _note_suspended(reason)
     leave = context.enter(replace(context.current(), suspended=True))
     try:
         yield
     finally:
         leave()
+
+
+def _note_suspended(reason: str | None) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        record("audit_log.suspended", reason=reason)
+        return
+    # Nothing may be written from here, and a context manager cannot wait for a thread.
+    extra = {} if reason is None else {"reason": safe_str(reason)}
+    buffer.enqueue(context.new_event("audit_log.suspended", source="explicit", **extra))

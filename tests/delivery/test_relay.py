@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import threading
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -57,8 +58,6 @@ def test_batch_larger_than_a_claim_is_relayed_alone(monkeypatch: pytest.MonkeyPa
 
 
 def _incompressible(count: int) -> Iterator[str]:
-    import random
-
     chance = random.Random(1)
     for _ in range(count):
         yield "".join(chance.choices("abcdefghijklmnopqrstuvwxyzABCDEFGHIJ0123456789", k=50_000))
@@ -119,32 +118,13 @@ def test_transient_error_is_retried(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.postgres
 @pytest.mark.django_db(transaction=True)
-def test_victim_of_a_real_deadlock_tries_again():
+def test_victim_of_a_real_deadlock_tries_again(monkeypatch: pytest.MonkeyPatch):
     """deadlock."""
     if connection.vendor != "postgresql":
         pytest.skip("PostgreSQL only")
     heads.ensure([heads.DEFAULT], "default")
     Category.objects.create(name="contended")
     holds_head, go_on = threading.Event(), threading.Event()
-    errors: list[BaseException] = []
-
-    def rival() -> None:
-        """Lock the head, then the batch: the other way round than the relay."""
-        try:
-            with transaction.atomic(), connection.cursor() as cursor:
-                cursor.execute("SET LOCAL deadlock_timeout = '20s'")
-                heads.lock([heads.DEFAULT], "default")
-                holds_head.set()
-                go_on.wait(10)
-                list(Outbox.objects.select_for_update())
-        except BaseException as error:
-            errors.append(error)
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=rival)
-    thread.start()
-    assert holds_head.wait(10)
     original, met = delivery.writer.write, []
 
     def write(prepared: Any, using: str) -> Any:
@@ -152,20 +132,32 @@ def test_victim_of_a_real_deadlock_tries_again():
         go_on.set()  # the relay holds the batch by now
         return original(prepared, using)
 
-    with connection.cursor() as cursor:
+    monkeypatch.setattr(delivery.writer, "write", write)
+    with ThreadPoolExecutor(1) as pool, connection.cursor() as cursor:
+        rival = pool.submit(_lock_head_then_batch, holds_head, go_on)
+        assert holds_head.wait(10)
         cursor.execute("SET deadlock_timeout = '50ms'")
-    try:
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(delivery.writer, "write", write)
+        try:
             assert relay().events == 1
-    finally:
-        go_on.set()
-        thread.join(20)
-        with connection.cursor() as cursor:
+        finally:
+            go_on.set()
             cursor.execute("RESET deadlock_timeout")
-    assert errors == []
+        rival.result(30)
     assert len(met) > 1, "there was no deadlock"
     assert _names() == ["contended"]
+
+
+def _lock_head_then_batch(holds_head: threading.Event, go_on: threading.Event) -> None:
+    """The other way round than the relay, and more patient."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL deadlock_timeout = '20s'")
+            heads.lock([heads.DEFAULT], "default")
+            holds_head.set()
+            go_on.wait(10)
+            list(Outbox.objects.select_for_update())
+    finally:
+        connection.close()
 
 
 @contextmanager
@@ -214,16 +206,15 @@ def test_relay_skips_what_another_has_claimed(monkeypatch: pytest.MonkeyPatch):
     Category.objects.create(name="claimed")
     with transaction.atomic():
         assert len(delivery._claim("default", None, locked=True)) == 1
-        found: list[Any] = []
 
-        def other() -> None:
-            found.append(relay())
-            connection.close()
+        def other() -> Relayed:
+            try:
+                return relay()
+            finally:
+                connection.close()
 
-        thread = threading.Thread(target=other)
-        thread.start()
-        thread.join(10)
-        assert found == [Relayed()]
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(other).result(20) == Relayed()
     relay()
     assert _names() == ["claimed"]
 
@@ -364,36 +355,28 @@ def test_beat_sweeps_and_its_messages_do_not_pile_up(queue: str | None, settings
 @pytest.mark.django_db(transaction=True)
 def test_concurrent_writers_and_a_relay_are_exact():
     """sqlite_busy: nobody sees "locked"."""
-    errors: list[BaseException] = []
     done = threading.Event()
 
-    def work(n: int) -> None:
+    def write(n: int) -> None:
         try:
             for m in range(25):
                 Category.objects.create(name=f"{n}.{m}")
-        except BaseException as error:
-            errors.append(error)
         finally:
             connection.close()
 
-    def relaying() -> None:
+    def relay_on() -> None:
         try:
-            while not done.is_set():
+            while not done.wait(0.01):
                 relay()
-                time.sleep(0.01)
-        except BaseException as error:
-            errors.append(error)
         finally:
             connection.close()
 
-    writers = [threading.Thread(target=work, args=(n,)) for n in range(4)]
-    relayer = threading.Thread(target=relaying)
-    for thread in [relayer, *writers]:
-        thread.start()
-    for thread in writers:
-        thread.join(60)
-    done.set()
-    relayer.join(60)
+    with ThreadPoolExecutor(5) as pool:
+        relaying = pool.submit(relay_on)
+        try:
+            list(pool.map(write, range(4), timeout=60))
+        finally:
+            done.set()
+        relaying.result(60)
     relay()
-    assert errors == []
     assert sorted(_names()) == sorted(f"{n}.{m}" for n in range(4) for m in range(25))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,3 +55,14 @@ def settle(spool_dir: Path) -> Callable[[], None]:
         assert verified.findings == []
 
     return check
+
+
+@pytest.fixture
+def measured(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Put figures into the report, and on the screen with `-s`."""
+
+    def note(text: str) -> None:
+        record_property("measured", text)
+        sys.stdout.write(f"{text}\n")
+
+    return note

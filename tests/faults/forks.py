@@ -81,9 +81,9 @@ def _run(job: str, arguments: dict[str, Any]) -> None:
         JOBS[job](**arguments)
         connections.close_all()
         status = 0
-    except BaseException:
-        traceback.print_exc()
     finally:
+        if status:
+            traceback.print_exc()
         os._exit(status)
 
 
@@ -101,7 +101,8 @@ def main() -> None:
             answer = os.fork()
             if not answer:
                 _run(question["job"], question["arguments"])
-        print(answer, flush=True)
+        sys.stdout.write(f"{answer}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

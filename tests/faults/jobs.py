@@ -143,7 +143,7 @@ class _Messages(logging.Handler):
 
 
 def commit(result: str, count: int, pause: float, wait: float) -> None:
-    """Commit, and report what was felt of the nudge: times, threads, who connected, what was logged."""
+    """Commit, and report what was felt of the nudge: times, threads, connections, log lines."""
     messages = _Messages()
     logging.getLogger("audit_log").addHandler(messages)
     connected: list[str] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import random
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -87,9 +89,6 @@ def _size(record: Record) -> int:
 
 def test_ten_megabyte_field_is_a_small_event_with_its_hash(settle):
     """ten_mb_field."""
-    import hashlib
-    import random
-
     text = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz ", k=10_000_000))
     product = Product.objects.create(name="large", description=text)
     product.description = text[1:]
@@ -118,15 +117,16 @@ def test_object_that_cannot_say_its_name_is_recorded(settle):
     assert {contents(row)["target_label"] for row in records} == {"<Broken: DoesNotExist>"}
 
 
-def test_number_that_json_has_no_word_for_is_a_string(settle):
-    weights = [float("nan"), float("inf"), 1e308, -0.0]
-    if connection.vendor == "sqlite":
-        weights = weights[1:]  # SQLite makes NaN null
-    for weight in weights:
-        Product.objects.create(name="x", weight=weight)
+@pytest.mark.parametrize(
+    ("weight", "expected"),
+    [("nan", "NaN"), ("inf", "Infinity"), ("-inf", "-Infinity"), ("1e308", "1e+308")],
+)
+def test_number_that_json_has_no_word_for_is_a_string(weight: str, expected: str, settle):
+    if weight == "nan" and connection.vendor == "sqlite":
+        pytest.skip("SQLite makes NaN null.")
+    Product.objects.create(name="x", weight=float(weight))
     settle()
-    found = [row.changes["weight"][1] for row in Record.objects.order_by("sequence")]
-    assert found == [repr(w) if abs(w) < 1e309 and w == w else str(w).replace("inf", "Infinity").replace("nan", "NaN") for w in weights]
+    assert Record.objects.get().changes["weight"] == [None, expected]
 
 
 @pytest.mark.parametrize("text", ["a\0b", "tab\tand\nline", "\u202eright to left", "\U0001f600"])

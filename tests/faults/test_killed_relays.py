@@ -31,7 +31,7 @@ def _is_exact() -> bool:
 
 @pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
-def test_killed_relays_store_every_event_once(workers: Forks, tmp_path: Path, settle):
+def test_killed_relays_store_every_event_once(workers: Forks, tmp_path: Path, settle, measured):
     """K2, worker_kill9_mid_relay."""
     chance = random.Random()
     go = tmp_path / "go"
@@ -46,7 +46,7 @@ def test_killed_relays_store_every_event_once(workers: Forks, tmp_path: Path, se
         time.sleep(chance.uniform(0.15, 0.45))
         kills += sum(workers.kill(pid) == -9 for pid in pids)
         left.append(Outbox.objects.count())
-    print(f"{kills} relays killed over {batches} batches, left: {left}")
+    measured(f"{kills} relays killed over {batches} batches, left: {left}")
     assert kills >= 2
     assert any(0 < n < batches for n in left), "no kill came between the first and the last claim"
     settle()

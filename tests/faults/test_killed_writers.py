@@ -35,7 +35,7 @@ def _committed() -> Counter[str]:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.timeout(300)
 def test_forty_kills_of_a_writer_lose_nothing_and_invent_nothing(
-    workers: Forks, tmp_path: Path, settle, record_property
+    workers: Forks, tmp_path: Path, settle, measured
 ):
     """K1, kill9_after_commit."""
     chance = random.Random()
@@ -48,9 +48,7 @@ def test_forty_kills_of_a_writer_lose_nothing_and_invent_nothing(
     settle()
     assert killed == KILLS
     committed = _committed()
-    record_property("committed", committed.total())
-    record_property("noted", len(_noted(side)))
-    print(f"{killed} kills, {committed.total()} committed, {len(_noted(side))} noted")
+    measured(f"{killed} kills, {committed.total()} committed, {len(_noted(side))} noted")
     assert committed.total() > KILLS
     assert _noted(side) <= set(committed)
     assert _created() == committed

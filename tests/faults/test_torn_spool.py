@@ -27,7 +27,7 @@ def _stored() -> int:
 
 @pytest.mark.django_db(transaction=True)
 def test_append_that_is_killed_leaves_its_predecessors_whole(
-    workers: Forks, tmp_path: Path, settle, caplog
+    workers: Forks, tmp_path: Path, settle, measured, caplog
 ):
     """spool_torn."""
     chance = random.Random()
@@ -41,7 +41,7 @@ def test_append_that_is_killed_leaves_its_predecessors_whole(
     with caplog.at_level(logging.ERROR, "audit_log"):
         replayed = spool.replay()
     torn = len(list(spool.folder().glob(f"*{spool.TORN}")))
-    print(f"{noted} noted, {replayed} replayed, {torn} torn")
+    measured(f"{noted} noted, {replayed} replayed, {torn} torn")
     assert torn >= 1
     assert caplog.text.count("torn bytes, set aside") == torn
     assert noted <= replayed <= noted + 8

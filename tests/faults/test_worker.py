@@ -43,11 +43,9 @@ def _celery(environment: dict[str, str], folder: Path, *arguments: str) -> Itera
     ):
         try:
             yield process.pid
-        except BaseException:
-            print(log.read_text())
-            raise
         finally:
             process.kill()
+            sys.stdout.write(log.read_text())  # shown where a test fails
 
 
 def _worker(environment: dict[str, str], folder: Path, *arguments: str):

@@ -336,7 +336,6 @@ class Rebuilt(models.Model):
         return instance
 
 
-@audit_log.audited(open=["room"])
 class Shelf(models.Model):
     """Its primary key has two parts."""
 
