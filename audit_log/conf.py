@@ -248,7 +248,14 @@ def on_change(reset: Callable[[], None]) -> Callable[[], None]:
 
 
 _WATCHED: Final = frozenset(
-    {"AUDIT_LOG", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "USE_TZ", "AUTH_USER_MODEL"}
+    {
+        "AUDIT_LOG",
+        "AUTH_USER_MODEL",
+        "DATA_UPLOAD_MAX_MEMORY_SIZE",
+        "SECRET_KEY",
+        "SECRET_KEY_FALLBACKS",
+        "USE_TZ",
+    }
 )
 
 

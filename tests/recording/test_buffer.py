@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,11 +19,10 @@ from audit_log.recording import buffer, losses, nudge, outbox
 
 
 @pytest.fixture(autouse=True)
-def empty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buffer, "_queue", deque())
     monkeypatch.setattr(buffer, "_before_flush", [])
     monkeypatch.setattr(losses, "_warned", {})
-    yield
 
 
 def _probe(n: int = 0) -> Event:
