@@ -16,7 +16,7 @@ from django.db.models.deletion import Collector
 from django.db.models.sql import DeleteQuery
 
 from audit_log import context
-from audit_log.capture import changes, snapshots
+from audit_log.capture import changes, memberships, snapshots
 from audit_log.capture.failures import guarded
 from audit_log.capture.fields import FieldPlan
 from audit_log.capture.labels import label
@@ -46,6 +46,11 @@ def uninstall() -> None:
     models.QuerySet._raw_delete = _original_raw_delete  # type: ignore[method-assign]
 
 
+def current() -> Collector | None:
+    """The deletion that is going on in this thread or task."""
+    return _collector.get()
+
+
 def _delete(self: Collector) -> Any:
     token = _collector.set(self)
     try:
@@ -69,13 +74,36 @@ def _delete_batch(self: DeleteQuery, pk_list: list[Any], using: str) -> int:
 
 def _raw_delete(self: Any, using: str) -> int:
     plan = plan_of(self.model)
-    if plan is None or context.current().suspended:
+    if context.current().suspended:
         return int(_original_raw_delete(self, using))
+    if plan is None:
+        return _raw_delete_members(self, using)
     rows = _Rows(plan, self.model, using)
     with pending.bracket(rows.connection):
         guarded("capture_failed", rows.find, connection=rows.connection, queryset=self)
         count = int(_original_raw_delete(self, using))
         guarded("capture_failed", rows.capture, connection=rows.connection, count=count)
+    return count
+
+
+def _raw_delete_members(queryset: Any, using: str) -> int:
+    """The rows of a table that a many-to-many field made for itself, when they go by cascade.
+
+    Those that a related manager removes are captured there.
+    """
+    collector = _collector.get()
+    field = memberships.field_of(queryset.model)
+    origin = getattr(collector, "origin", None)
+    own = isinstance(origin, models.QuerySet) and origin.model is queryset.model
+    if collector is None or field is None or own:
+        return int(_original_raw_delete(queryset, using))
+    connection = connections[using]
+    ended = memberships.Cascaded(field, connection)
+    with pending.bracket(connection):
+        guarded("capture_failed", ended.find, connection=connection, rows=queryset.using(using))
+        count = int(_original_raw_delete(queryset, using))
+        extra = cascade(queryset.model(), None)
+        guarded("capture_failed", ended.capture, connection=connection, extra=extra)
     return count
 
 
@@ -138,7 +166,7 @@ class _Rows:
                 label=row.label,
                 source="orm",
                 outcome=outcome,
-                data=_cascade(row.instance, row.key),
+                data=cascade(row.instance, row.key),
             )
             pending.add(self.connection, event)
             snapshots.deleted(row.held, self.plan, mark)
@@ -201,7 +229,7 @@ def _origin_model(collector: Collector) -> type[models.Model] | None:
     return model._meta.concrete_model if issubclass(model, models.Model) else None
 
 
-def _cascade(instance: models.Model, key: Any) -> dict[str, Any] | None:
+def cascade(instance: models.Model, key: Any) -> dict[str, Any] | None:
     """What the deletion started from, if not from this object."""
     collector = _collector.get()
     origin = getattr(collector, "origin", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.apps import apps
 
-from audit_log.capture import auth, deletes, jobs, relations, saves
+from audit_log.capture import auth, deletes, jobs, references, relations, saves
 from audit_log.recording import pending
 
 
@@ -13,6 +13,7 @@ def install() -> None:
     pending.install_everywhere()
     saves.install()
     deletes.install()
+    references.install()
     relations.install()
     jobs.install()
     if apps.is_installed("django.contrib.auth"):
@@ -21,6 +22,6 @@ def install() -> None:
 
 def uninstall() -> None:
     """As if we were not there."""
-    for room in (auth, jobs, relations, deletes, saves):
+    for room in (auth, jobs, relations, references, deletes, saves):
         room.uninstall()
     pending.uninstall_everywhere()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Any
 
 from django.apps import apps
 from django.core.exceptions import ValidationError
@@ -18,17 +18,12 @@ from django.db.models.fields import related_descriptors
 
 from audit_log import context
 from audit_log.capture.failures import guarded
-from audit_log.capture.labels import label
+from audit_log.capture.memberships import MAX_LABELS, Membership
 from audit_log.capture.plans import plan_of
 from audit_log.capture.saves import chunks
-from audit_log.events import Redaction, Target
-from audit_log.privacy.names import kind_of
-from audit_log.privacy.redaction import MASK
 from audit_log.recording import outbox, pending
-from audit_log.recording.targets import target_id, target_type
 
 _original = related_descriptors.create_forward_many_to_many_manager
-_MAX_LABELS: Final = 100
 
 
 def install() -> None:
@@ -173,7 +168,7 @@ class _Change:
         manager = self.manager
         keys = _ordered(self.ids)
         if not manager.reverse:
-            members = self._load(keys[:_MAX_LABELS])
+            members = self._load(keys[:MAX_LABELS])
             self._add(manager.instance, keys, [members[key] for key in keys if key in members])
             return
         owners = self._load(keys)
@@ -193,39 +188,11 @@ class _Change:
         return found
 
     def _add(self, owner: models.Model, keys: list[Any], members: Iterable[models.Model]) -> None:
-        plan = plan_of(type(owner))
-        if plan is None:
-            return
-        field = self._field_name()
-        member = self.manager.model if not self.manager.reverse else type(self.manager.instance)
-        labels: list[str] = [label(each, self.connection) for each in members]
-        redactions: tuple[Redaction, ...] = ()
-        if kind_of(field) is not None:
-            labels = [MASK] * len(labels)
-            redactions = (Redaction("data.labels", f"name:{kind_of(field)}"),)
-        target = Target(
-            type=plan.type,
-            id=target_id(type(owner), owner.pk),
-            label=label(owner, self.connection),
+        reverse = self.manager.reverse
+        member = type(self.manager.instance) if reverse else self.manager.model
+        Membership(self.action, self._field_name(), member, self.connection, self.source).note(
+            owner, keys, members
         )
-        for portion in chunks(keys):  # thousands of keys would not fit into one event
-            event = context.new_event(
-                self.action,
-                source=self.source,
-                target=target,
-                affected=len(portion),
-                data={
-                    "field": field,
-                    "type": target_type(member),
-                    "ids": [target_id(member, key) for key in portion],
-                    "labels": labels,
-                },
-                sealed=("data.labels",),
-                redactions=redactions,
-                subject=plan.subject_of(owner),
-            )
-            pending.add(self.connection, event)
-            labels = []
 
     def _field_name(self) -> str:
         manager = self.manager

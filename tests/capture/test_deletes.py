@@ -200,14 +200,17 @@ def test_parent_delete_takes_the_child_with_it(events: list[Event]):
     assert (events[0].changes or {})["stars"] == [2, None]
 
 
-def test_set_null_changes_no_one_into_a_deletion(events: list[Event]):
+def test_set_null_is_an_update_of_the_row_that_stays(events: list[Event]):
     user = User.objects.create(username="u")
     review = _review()
     review.author = user
     review.save()
     del events[:]
     user.delete()
-    assert [target[1] for target in _targets(events)] == ["auth.user"]
+    assert [(target[0], target[1]) for target in _targets(events)] == [
+        ("update", "shop.review"),
+        ("delete", "auth.user"),
+    ]
     review.refresh_from_db()
     assert review.author is None
 

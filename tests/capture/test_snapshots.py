@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -44,14 +45,14 @@ class Machine:
         self.blocks: list[tuple[Atomic, list[str]]] = []
 
     def run(self, steps: list[tuple[Any, ...]]) -> None:
-        for name, *arguments in steps:
-            # In a block that must roll back, Django refuses every query.
-            try:
-                getattr(self, name)(*arguments)
-            except (TransactionManagementError, models.ObjectDoesNotExist):
-                continue
-        while self.blocks:
-            self.end(True)
+        try:
+            for name, *arguments in steps:
+                # In a block that must roll back, Django refuses every query.
+                with suppress(TransactionManagementError, models.ObjectDoesNotExist):
+                    getattr(self, name)(*arguments)
+        finally:
+            while self.blocks:
+                self.end(True)
 
     def assign(self, which: int, field: str, value: Any) -> None:
         setattr(self.rows[which], field, copy.deepcopy(value))
