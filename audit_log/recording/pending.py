@@ -68,6 +68,9 @@ class Work:
         self.refused: list[outbox.Row] = []
         self.marks: list[tuple[int, Mark]] = []
 
+    def __del__(self) -> None:
+        _uncommitted.discard(id(self))  # a thread may end, with its connection, at any point
+
     def mark(self, savepoint_state: int) -> Mark:
         """The mark of the present place; savepoints are told apart by Django's running count."""
         if self.marks and self.marks[-1][0] == savepoint_state:

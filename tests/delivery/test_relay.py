@@ -18,7 +18,7 @@ from audit_log import context, schedule, tasks
 from audit_log.delivery import outboxes
 from audit_log.delivery import relay as delivery
 from audit_log.delivery.relay import Relayed, relay, relay_everywhere, waiting
-from audit_log.ledger import heads
+from audit_log.ledger import heads, writer
 from audit_log.models import Outbox, Record, Stream
 from audit_log.reading.contents import contents
 from audit_log.recording import buffer, losses, outbox
@@ -102,14 +102,14 @@ def test_relay_that_fails_after_storing_leaves_batch_and_ledger_as_they_were(
 
 @pytest.mark.django_db(transaction=True)
 def test_transient_error_is_retried(monkeypatch: pytest.MonkeyPatch):
-    original, failures = delivery.writer.write, ["deadlock detected", "database is locked"]
+    original, failures = writer.write, ["deadlock detected", "database is locked"]
 
     def failing(prepared: Any, using: str) -> Any:
         if failures:
             raise OperationalError(failures.pop())
         return original(prepared, using)
 
-    monkeypatch.setattr(delivery.writer, "write", failing)
+    monkeypatch.setattr(writer, "write", failing)
     Category.objects.create(name="once")
     assert relay().events == 1
     assert failures == []
@@ -125,14 +125,14 @@ def test_victim_of_a_real_deadlock_tries_again(monkeypatch: pytest.MonkeyPatch):
     heads.ensure([heads.DEFAULT], "default")
     Category.objects.create(name="contended")
     holds_head, go_on = threading.Event(), threading.Event()
-    original, met = delivery.writer.write, []
+    original, met = writer.write, []
 
     def write(prepared: Any, using: str) -> Any:
         met.append(True)
         go_on.set()  # the relay holds the batch by now
         return original(prepared, using)
 
-    monkeypatch.setattr(delivery.writer, "write", write)
+    monkeypatch.setattr(writer, "write", write)
     with ThreadPoolExecutor(1) as pool, connection.cursor() as cursor:
         rival = pool.submit(_lock_head_then_batch, holds_head, go_on)
         assert holds_head.wait(10)
@@ -183,7 +183,7 @@ def test_stricter_isolation_of_the_project_is_not_the_relays(level: str):
     with _isolation(IsolationLevel[level]):
         Category.objects.create(name="strict")
         seen = []
-        original = delivery.writer.write
+        original = writer.write
 
         def write(prepared: Any, using: str) -> Any:
             with connection.cursor() as cursor:
@@ -192,7 +192,7 @@ def test_stricter_isolation_of_the_project_is_not_the_relays(level: str):
             return original(prepared, using)
 
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(delivery.writer, "write", write)
+            patched.setattr(writer, "write", write)
             relay()
         assert seen == ["read committed"]
         assert _names() == ["strict"]
@@ -331,9 +331,10 @@ def test_task_takes_nothing_and_moves_everything():
     Category.objects.create(name="here")
     Category.objects.using("other").create(name="there")
     outboxes.forget()
+    task: Any = tasks.relay
     with pytest.raises(TypeError):
-        tasks.relay("anything")
-    tasks.relay()
+        task("anything")
+    task()
     assert sorted(_names()) == ["here", "there"]
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import django
 from celery import Celery
-from django.conf import settings
+from django.conf import settings as django_settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.faults.settings")
 django.setup()
 
 import audit_log  # noqa: E402 - needs the settings
 
+settings: Any = django_settings
 app = Celery("faults")
 app.conf.update(
     broker_url=settings.FAULTS_BROKER,

@@ -177,6 +177,7 @@ def commit(result: str, count: int, pause: float, wait: float) -> None:
 def commit_and_fork(result: str) -> None:
     """Commit, fork once the nudge thread runs, and commit in the child as well."""
     commit(f"{result}.parent", 1, 0, 0.5)
+    connection.close()  # or both would speak through it
     pid = os.fork()
     commit(f"{result}.{'parent again' if pid else 'child'}", 1, 0, 0.5)
     if pid:

@@ -63,7 +63,17 @@ def redis_server(folder: Path, *options: str) -> Iterator[Redis]:
             pytest.fail("redis-server is not installed.")
         pytest.skip("redis-server is not installed.")
     port = free_port()
-    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+    command = [
+        binary,
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--dir",
+        str(folder),
+    ]
     with subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL) as process:
         server = Redis(process, port)
         try:

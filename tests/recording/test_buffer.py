@@ -134,7 +134,7 @@ def test_threads_that_flush_at_once_lose_nothing_and_double_nothing():
     with ThreadPoolExecutor(4) as pool:
         counts = [future.result(30) for future in [pool.submit(work) for _ in range(4)]]
     assert sum(counts) == 400
-    assert sorted(filter(lambda n: n is not None, _written())) == list(range(400))
+    assert sorted(n for n in _written() if n is not None) == list(range(400))
 
 
 def test_forked_child_leaves_the_parents_events_to_the_parent():

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import AnonymousUser, User
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from django.utils.functional import SimpleLazyObject, lazystr
 
 import audit_log
@@ -82,21 +83,17 @@ def test_record_waits_for_the_transaction_it_is_in():
 
 
 def test_what_a_project_hands_in_makes_no_batch_unreadable():
-    """A number where a text belongs, a lazy string, and worse."""
-    with audit_log.acting(
-        Actor(type="user", id=5, label=lazystr("who")),  # type: ignore[arg-type]
-        reason=lazystr("why"),
-        tenant=7,  # type: ignore[arg-type]
-    ):
+    """A number where a text belongs, and lazy strings."""
+    anything: Any = {"id": 5, "label": lazystr("who")}
+    why: Any = lazystr("why")
+    with audit_log.acting(Actor(type="user", **anything), reason=why, tenant=anything["id"]):
         event = audit_log.record(
-            "probe.fired",
-            target=Target(type="x.y", id=9, label=None),
-            data={5: "x"},  # type: ignore[arg-type,dict-item]
+            "probe.fired", target=Target(type="x.y", id=anything["id"]), data={anything["id"]: "x"}
         )
     (decoded,) = decode_batch(encode_batch([encode_bounded(event)]))
     assert decoded.actor == Actor(type="user", id="5", label="who")
-    assert decoded.target == Target(type="x.y", id="9")
-    assert (decoded.reason, decoded.tenant, decoded.data) == ("why", "7", {"5": "x"})
+    assert decoded.target == Target(type="x.y", id="5")
+    assert (decoded.reason, decoded.tenant, decoded.data) == ("why", "5", {"5": "x"})
 
 
 def test_acting_nests_and_restores():
@@ -212,6 +209,7 @@ def test_suspended_ends_at_the_task():
 
     async def both() -> None:
         await asyncio.gather(suspending(), creating())
+        await sync_to_async(connections.close_all)()  # in the thread that wrote
 
     with capture_events() as events:
         asyncio.run(both())

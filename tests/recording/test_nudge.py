@@ -182,7 +182,7 @@ def apps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     known: list[Any] = []
     monkeypatch.setattr(_state, "default_app", None)
     monkeypatch.setattr(_state, "_get_active_apps", lambda: known)
-    monkeypatch.setattr(_state._tls, "current_app", None, raising=False)
+    monkeypatch.setattr("celery._state._tls.current_app", None)
     return known
 
 
