@@ -14,7 +14,6 @@ from audit_log.capture.labels import label
 from audit_log.capture.plans import Plan
 from audit_log.events import JSON, Event, Redaction, Target
 from audit_log.privacy.policies import Policy
-from audit_log.recording.targets import target_id
 from audit_log.recording.values import clean, safe_str
 
 
@@ -92,7 +91,7 @@ def row_event(
         values["data"] = {**(values.get("data") or {}), "proxy": kind._meta.label_lower}
     return context.new_event(
         action,
-        target=Target(type=plan.type, id=target_id(plan.model, pk), label=label),
+        target=Target(type=plan.type, id=plan.target_id(pk), label=label),
         changes=changes.values or None,
         labels=changes.labels or None,
         redactions=tuple(changes.redactions),
@@ -138,10 +137,7 @@ def of_update(
     changes = Changes()
     telling = False
     for item in items:
-        if item.attname not in new:
-            continue
-        before, after = kept.get(item.attname, NOT_LOADED), new[item.attname]
-        if item.compare(before, after) is not True and changes.add(item, before, after):
+        if changes.add(item, kept.get(item.attname, NOT_LOADED), new[item.attname]):
             telling = telling or not item.incidental
             _add_relation_label(changes, item, instance, connection)
     return changes if telling else Changes()

@@ -23,7 +23,7 @@ from django.utils import timezone
 from django.utils.functional import Promise
 
 from audit_log import conf
-from audit_log.events import JSON, Redaction
+from audit_log.events import JSON, Redaction, format_time
 from audit_log.privacy.policies import Policy, field_policy
 from audit_log.privacy.redaction import mask, redact
 from audit_log.recording.values import clean, digest, plain
@@ -63,7 +63,7 @@ class FieldPlan:
     convert: Callable[[Any], Any]
     keep: Callable[[Any], Any] | None  # how to keep a mutable value; None for immutable ones
     kept: Callable[[Any], Any] | None  # and how to get it back
-    exact: Callable[[Any], bool] | None  # whether every database stores the value alike
+    exact: Callable[[Any], bool] | None  # whether every database stores a number alike
 
     @property
     def changes_in_place(self) -> bool:
@@ -88,8 +88,8 @@ class FieldPlan:
         if kind is str:
             text = clean(value)
             return text, _UNMARKED if text == value else (Redaction(self.path, "sanitised"),)
-        if kind is bool or (kind is int and -_SAFE_INT < value < _SAFE_INT):
-            return value, _UNMARKED
+        if (simple := _simple(value, kind)) is not None:
+            return simple, _UNMARKED
         return plain(self._as_text(value) if _opaque(value) else value, self.path)
 
     def _as_text(self, value: Any) -> Any:
@@ -112,18 +112,14 @@ class FieldPlan:
         """The same without encoding either; None where only that can tell."""
         if kept is value:
             return True
+        kind = type(value)
+        if self.keep is None and kind is type(kept) and kind in _PLAIN_TYPES:
+            return bool(kept == value)
         if kept is None or value is None or kept is NOT_LOADED or value is NOT_LOADED:
             return False
         if hasattr(value, "resolve_expression"):
             return False
-        if self.keep is not None:
-            value = self.keep(value)
-        if type(kept) is type(value) and not isinstance(value, (list, dict, tuple)):
-            if _equal(kept, value):  # containers may hide that True is 1
-                return True
-            if type(value) in _PLAIN_TYPES:
-                return False
-        return None
+        return _compare(kept, value if self.keep is None else self.keep(value))
 
     def equal(
         self, old: JSON, new: JSON, marks: tuple[Marks, Marks], values: tuple[Any, Any]
@@ -235,6 +231,23 @@ _KNOWN: Final = (
     models.Model,
 )
 _Keeping = tuple[Callable[[Any], Any] | None, Callable[[Any], Any] | None]
+
+
+def _compare(kept: Any, value: Any) -> bool | None:
+    if type(kept) is not type(value) or isinstance(value, (list, dict, tuple)):
+        return None  # containers may hide that True is 1
+    if _equal(kept, value):
+        return True
+    return False if type(value) in _PLAIN_TYPES else None
+
+
+def _simple(value: Any, kind: type) -> JSON:
+    """What `recording.values.plain` makes of the most common types, sooner; None of others."""
+    if kind is bool or (kind is int and -_SAFE_INT < value < _SAFE_INT):
+        return value
+    if kind is datetime and value.tzinfo is not None:
+        return format_time(value)
+    return str(value) if kind is Decimal else None
 
 
 def _opaque(value: Any) -> bool:
@@ -352,10 +365,8 @@ def _rounded_alike(item: models.DecimalField[Any, Any]) -> Callable[[Any], bool]
     exponent = Decimal(1).scaleb(-(item.decimal_places or 0))
 
     def exact(value: Any) -> bool:
-        if item.decimal_places is None:
-            return True
         try:
-            number = item.to_python(value)
+            number: Any = item.to_python(value)
             up = number.quantize(exponent, ROUND_HALF_UP)
             return bool(up == number.quantize(exponent, ROUND_HALF_EVEN))
         except Exception:  # noqa: BLE001 - no number at all: the save has said so, or will

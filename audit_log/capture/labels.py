@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, models
@@ -23,8 +22,8 @@ _MIN_PART = 4  # shorter beginnings of a secret are in any text
 
 def label(instance: models.Model, connection: BaseDatabaseWrapper) -> str:
     """The object as it prints itself, at most 256 characters. Never raises."""
-    with outbox.quiet(connection), _shielded(connection):
-        text = label_of(instance)
+    with outbox.quiet(connection):
+        text = _shielded(instance, connection)
     plan = plan_of(instance._meta.model)  # `request.user` is an object of another class
     if plan is None or not plan.masked:
         return text
@@ -33,19 +32,20 @@ def label(instance: models.Model, connection: BaseDatabaseWrapper) -> str:
     return text
 
 
-@contextmanager
-def _shielded(connection: BaseDatabaseWrapper) -> Iterator[None]:
+def _shielded(instance: models.Model, connection: BaseDatabaseWrapper) -> str:
     """On PostgreSQL a failing query ends the caller's transaction: set a savepoint before it.
 
     A `__str__` without a query, which is most of them, costs nothing.
     """
     if connection.vendor != "postgresql" or not pending.in_transaction(connection):
-        yield
-        return
+        return label_of(instance)
     shield = _Shield(connection)
-    with connection.execute_wrapper(shield):
-        yield
-    shield.lift()
+    connection.execute_wrappers.append(shield)
+    try:
+        return label_of(instance)
+    finally:
+        connection.execute_wrappers.pop()
+        shield.lift()
 
 
 class _Shield:

@@ -14,9 +14,9 @@ from django.db import models
 
 from audit_log import conf
 from audit_log.capture.fields import FieldPlan, plan_field
-from audit_log.privacy.policies import Policy
+from audit_log.privacy.policies import Policy, key_kind
 from audit_log.recording import losses
-from audit_log.recording.targets import target_type
+from audit_log.recording.targets import target_id, target_type
 from audit_log.registry import Options, options_for
 
 
@@ -25,6 +25,7 @@ class Plan:
     """One model: its fields in the order the database returns them."""
 
     model: type[models.Model]
+    root: type[models.Model]  # the topmost parent: one key for all tables of a row
     type: str
     options: Options
     attnames: tuple[str, ...]
@@ -33,8 +34,14 @@ class Plan:
     mutable: tuple[tuple[int, FieldPlan], ...]  # positions in a loaded row
     masked: tuple[FieldPlan, ...]
     unsteady: bool  # a field of somebody else's sets its value while the row is written
-    root: type[models.Model]  # the topmost parent: one key for all tables of a row
     key: tuple[int, ...]  # positions of the primary key in a loaded row
+    key_is_shown: bool  # not secret
+
+    def target_id(self, pk: Any) -> str | None:
+        """A primary key as the target's id; `recording.targets` knows all kinds."""
+        if self.key_is_shown and pk.__class__ is int:
+            return str(pk)
+        return target_id(self.model, pk)
 
     def key_in(self, values: Sequence[Any]) -> Any:
         """The primary key in a row as loaded."""
@@ -114,6 +121,7 @@ def _make(model: type[models.Model]) -> Plan | None:
     loaded_mutable = {item.attname for item in looked_at if item.changes_in_place}
     return Plan(
         model=concrete,
+        root=_root(concrete),
         type=target_type(concrete),
         options=options,
         attnames=attnames,
@@ -124,8 +132,8 @@ def _make(model: type[models.Model]) -> Plan | None:
         ),
         masked=tuple(item for item in looked_at if item.policy is Policy.MASKED),
         unsteady=any(item.sets_itself for item in looked_at),
-        root=_root(concrete),
         key=tuple(attnames.index(item.attname) for item in concrete._meta.pk_fields),
+        key_is_shown=key_kind(concrete) is None,
     )
 
 

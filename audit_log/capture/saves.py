@@ -7,8 +7,11 @@ see without us. Inside somebody's own transaction nothing is added around the wr
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
 from itertools import islice
+from types import NoneType
 from typing import Any, Final
 
 from django.db import DEFAULT_DB_ALIAS, connections, models
@@ -22,7 +25,10 @@ from audit_log.capture.fields import NOT_LOADED, FieldPlan
 from audit_log.capture.labels import label
 from audit_log.capture.plans import Plan, plan_of
 from audit_log.recording import outbox, pending
+from audit_log.recording.pending import uncommitted
 
+# Written as they are; anything else may be an expression, or be rounded.
+_CERTAIN: Final = frozenset({NoneType, bool, int, str, datetime, date, dict, list, uuid.UUID})
 _CHUNK: Final = 500  # keys a query; SQLite may take no more than 999 parameters
 
 _original_save_table = models.Model._save_table  # type: ignore[attr-defined]
@@ -35,9 +41,9 @@ def install() -> None:
     """Hook the methods of Model, and of its deferred fields. Harmless when done twice."""
     models.Model._save_table = _save_table  # type: ignore[attr-defined]
     models.Model.from_db = classmethod(_from_db)  # type: ignore[assignment,arg-type]
-    models.Model.refresh_from_db = _refresh_from_db  # type: ignore[method-assign,assignment]
+    models.Model.refresh_from_db = _refresh_from_db  # type: ignore[method-assign]
     if _original_fetch_many is not None:
-        DeferredAttribute.fetch_many = _fetch_many  # type: ignore[attr-defined]
+        DeferredAttribute.fetch_many = _fetch_many  # type: ignore[method-assign,assignment]
 
 
 def uninstall() -> None:
@@ -46,7 +52,7 @@ def uninstall() -> None:
     models.Model.from_db = classmethod(_original_from_db)  # type: ignore[assignment]
     models.Model.refresh_from_db = _original_refresh  # type: ignore[method-assign]
     if _original_fetch_many is not None:
-        DeferredAttribute.fetch_many = _original_fetch_many  # type: ignore[attr-defined]
+        DeferredAttribute.fetch_many = _original_fetch_many  # type: ignore[method-assign]
 
 
 def _from_db(
@@ -54,8 +60,12 @@ def _from_db(
 ) -> models.Model:
     instance: models.Model = _original_from_db(cls, db, field_names, values, **options)
     plan = plan_of(cls)
-    if plan is not None:
+    if plan is None:
+        return instance
+    if plan.mutable or uncommitted or len(values) != len(plan.attnames):
         snapshots.loaded(instance, plan, field_names, values)
+    else:
+        instance._state.audit_log = values  # type: ignore[attr-defined]  # most rows: no call more
     return instance
 
 
@@ -182,7 +192,9 @@ class _Save:
         instance, plan, connection = self.instance, self.plan, self.connection
         new = self._read_back()
         if updated:
-            found = changes.of_update(self.items, instance, self.kept, new, connection)
+            differing = self._differing(new)
+            found = changes.of_update(differing, instance, self.kept, new, connection)
+            new = {item.attname: new[item.attname] for item in differing}
         else:
             found = changes.of_creation(plan, instance, new, connection)
         if found.values or not updated:
@@ -197,6 +209,16 @@ class _Save:
             )
             pending.add(connection, event)
         self._note(new)
+
+    def _differing(self, new: Mapping[str, Any]) -> list[FieldPlan]:
+        """The fields that are not surely as they were."""
+        kept = self.kept
+        return [
+            item
+            for item in self.items
+            if (name := item.attname) in new
+            and item.compare(kept.get(name, NOT_LOADED), new[name]) is not True
+        ]
 
     def note(self, *, updated: bool) -> None:
         """After a save without an event: it changed nothing, or capture is suspended."""
@@ -227,7 +249,12 @@ class _Save:
     def _read_back(self) -> dict[str, Any]:
         """What was written; where only the row tells (expressions, rounding), what it holds."""
         values = self._values()
-        asked = [item.attname for item in self.items if _only_the_row_tells(item, values)]
+        asked = [
+            item.attname
+            for item in self.items
+            if (item.exact is not None or type(values[item.attname]) not in _CERTAIN)
+            and _only_the_row_tells(item, values)
+        ]
         if asked:
             rows = read_rows(self.plan, [self.instance.pk], self.connection, lock=False)
             row = rows.get(self.instance.pk, {})

@@ -94,7 +94,7 @@ def loaded(instance: models.Model, plan: Plan, names: Iterable[str], values: Seq
         for position, item in plan.mutable:
             if values[position] is not None and item.keep is not None:
                 values[position] = item.keep(values[position])
-    if pending.anything_uncommitted():
+    if pending.uncommitted:
         _set(instance, _of_row(instance, plan, dict(zip(plan.attnames, values, strict=True))))
         return
     instance._state.audit_log = values  # type: ignore[attr-defined]
@@ -113,8 +113,8 @@ def _loaded_in_part(
 
 def _of_row(instance: models.Model, plan: Plan, row: dict[str, Any]) -> Snapshot:
     alias = instance._state.db
-    key = tuple(row.get(plan.attnames[position]) for position in plan.key)
-    key = key if len(key) > 1 else key[0]
+    keys = tuple(row.get(plan.attnames[position]) for position in plan.key)
+    key = keys if len(keys) > 1 else keys[0]
     mark = None if alias is None else pending.mark_of_row(alias, (plan.root, key))
     return Snapshot(row, (alias, key), mark)
 

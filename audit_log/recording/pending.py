@@ -69,7 +69,7 @@ class Work:
         self.marks: list[tuple[int, Mark]] = []
 
     def __del__(self) -> None:
-        _uncommitted.discard(id(self))  # a thread may end, with its connection, at any point
+        uncommitted.discard(id(self))  # a thread may end, with its connection, at any point
 
     def mark(self, savepoint_state: int) -> Mark:
         """The mark of the present place; savepoints are told apart by Django's running count."""
@@ -77,7 +77,7 @@ class Work:
             return self.marks[-1][1]
         mark = Mark()
         self.marks.append((savepoint_state, mark))
-        _uncommitted.add(id(self))
+        uncommitted.add(id(self))
         return mark
 
     def mark_of_row(self, key: Hashable) -> Mark | None:
@@ -104,7 +104,7 @@ class Work:
                 kept.append((state, mark))
         self.marks = kept
         if not kept:
-            _uncommitted.discard(id(self))
+            uncommitted.discard(id(self))
         for mark, event in self.written + self.items:
             if mark.undone:
                 for listener in _taps:
@@ -118,10 +118,11 @@ class Work:
         for _, mark in self.marks:
             mark.settled = True
         self.marks, self.items, self.written, self.refused = [], [], [], []
-        _uncommitted.discard(id(self))
+        uncommitted.discard(id(self))
 
 
-_uncommitted: set[int] = set()  # the works that hold marks: most loads find none, and ask no more
+uncommitted: Final[set[int]] = set()
+"""The works that hold marks, by id: most loads of a row find none, and ask no more."""
 
 
 def work_of(connection: BaseDatabaseWrapper) -> Work:
@@ -137,14 +138,9 @@ def mark(connection: BaseDatabaseWrapper) -> Mark:
 
 def mark_of_row(alias: str, key: Hashable) -> Mark | None:
     """The mark a row that was read just now depends on: None when we have not written it."""
-    if not _uncommitted:
+    if not uncommitted:
         return None
     return work_of(connections[alias]).mark_of_row(key)
-
-
-def anything_uncommitted() -> bool:
-    """Whether any connection of this process has written in a transaction that is still open."""
-    return bool(_uncommitted)
 
 
 def add(connection: BaseDatabaseWrapper, event: Event) -> None:
@@ -212,7 +208,7 @@ def _dooming(connection: BaseDatabaseWrapper) -> Iterator[None]:
     except RecordingFailed as error:
         if connection.in_atomic_block:
             connection.needs_rollback = True
-            connection.rollback_exc = error
+            connection.rollback_exc = error  # type: ignore[attr-defined]  # what Django shows
         raise
 
 

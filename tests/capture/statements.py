@@ -60,3 +60,11 @@ def _psycopg(seen: list[str]) -> Iterator[None]:
 def kinds(seen: list[str]) -> list[str]:
     """The first word of each statement; PostgreSQL's one string by the words of its parts."""
     return [" ".join(part.split()[0].upper() for part in text.split("; ")) for text in seen]
+
+
+def savepoint(using: str = DEFAULT_DB_ALIAS) -> str:
+    """`transaction.savepoint()`, which Django 6.1 calls by another name."""
+    sid = connections[using].savepoint()
+    if sid is None:
+        raise AssertionError("There is no transaction to set a savepoint in.")
+    return sid

@@ -23,6 +23,7 @@ from audit_log.recording import pending
 from tests.capture.statements import statements
 from tests.shop.models import Category, Product, Tag, Values
 
+Model: Any = models.Model
 FETCH_MODES = django.VERSION >= (6, 1)
 
 
@@ -61,9 +62,9 @@ def test_model_methods_have_the_signatures_we_replace():
 
 
 def test_hooks_on_model_take_what_djangos_own_take():
-    assert _parameters(models.Model._save_table) == _parameters(saves._original_save_table)
-    assert _parameters(models.Model.refresh_from_db) == _parameters(saves._original_refresh)
-    assert inspect.signature(models.Model.from_db).parameters.keys() == (
+    assert _parameters(Model._save_table) == _parameters(saves._original_save_table)
+    assert _parameters(Model.refresh_from_db) == _parameters(saves._original_refresh)
+    assert inspect.signature(Model.from_db).parameters.keys() == (
         inspect.signature(saves._original_from_db).parameters.keys() - {"cls"}
     )
 
@@ -91,7 +92,9 @@ def test_deletion_methods_have_the_signatures_we_replace():
 
 def test_related_manager_has_the_methods_we_replace():
     assert _parameters(relations._original) == ["superclass", "rel", "reverse"]
-    manager = Product.tags.related_manager_cls
+    manager: Any = Product.tags.related_manager_cls
+    own: Any
+    djangos: Any
     [own, djangos] = [kind for kind in manager.__mro__ if "_add_items" in vars(kind)]
     assert own is manager
     more = ["using", "raw"] if FETCH_MODES else []
@@ -142,6 +145,7 @@ def test_savepoints_are_named_by_their_running_number():
     """How a rollback is matched with what it undoes."""
     state = connection.savepoint_state
     sid = connection.savepoint()
+    assert sid is not None
     assert sid.rpartition("_x")[2] == str(state + 1) == str(connection.savepoint_state)
     connection.savepoint_commit(sid)
 
@@ -157,10 +161,10 @@ def test_query_log_can_be_put_aside():
 
 
 def test_install_twice_is_install_once():
-    before = (models.Model._save_table, related_descriptors.create_forward_many_to_many_manager)
+    before = (Model._save_table, related_descriptors.create_forward_many_to_many_manager)
     installation.install()
     assert (
-        models.Model._save_table,
+        Model._save_table,
         related_descriptors.create_forward_many_to_many_manager,
     ) == before
     assert saves._original_save_table is not saves._save_table
@@ -169,9 +173,9 @@ def test_install_twice_is_install_once():
 def test_uninstall_puts_djangos_own_back(uninstalled: None):
     """L10"""
     for function in (
-        models.Model._save_table,
-        models.Model.from_db,
-        models.Model.refresh_from_db,
+        Model._save_table,
+        Model.from_db,
+        Model.refresh_from_db,
         Collector.delete,
         DeleteQuery.delete_batch,
         models.QuerySet._raw_delete,
@@ -184,7 +188,7 @@ def test_uninstall_puts_djangos_own_back(uninstalled: None):
         assert not hasattr(each, "audit_log_work")
 
 
-@pytest.mark.parametrize("relation", [Product.tags, Tag.products])  # type: ignore[attr-defined]
+@pytest.mark.parametrize("relation", [Product.tags, Tag.products])
 def test_relations_used_before_we_came_are_hooked_all_the_same(uninstalled: None, relation: Any):
     """E1: Django keeps the class of a relation's managers."""
     assert relation.related_manager_cls.__module__.startswith("django.")
@@ -239,10 +243,11 @@ def test_sqlite_takes_the_write_lock_as_it_begins_unless_the_project_chose(tmp_p
 
     def mode(name: str, **options: str) -> str | None:
         settings = {**connection.settings_dict, "NAME": name, "OPTIONS": options}
-        each = DatabaseWrapper(settings, "default")
+        each: Any = DatabaseWrapper(settings, "default")
         try:
             each.connect()
-            return each.transaction_mode
+            found: str | None = each.transaction_mode
+            return found
         finally:
             each.close()
 

@@ -18,7 +18,7 @@ from audit_log.models import Outbox, Record
 from audit_log.privacy.encryption import key_ring
 from audit_log.recording import outbox, pending
 from audit_log.recording.spool import waiting
-from tests.capture.statements import OUTBOX, statements
+from tests.capture.statements import OUTBOX, savepoint, statements
 from tests.shop.models import Category, Passport, Watched
 
 committed = pytest.mark.django_db(transaction=True)
@@ -55,7 +55,7 @@ def test_two_of_four_saves_survive():
     """savepoint_partial"""
     with transaction.atomic():
         Category.objects.create(name="1")
-        sid = transaction.savepoint()
+        sid = savepoint()
         Category.objects.create(name="2")
         Category.objects.create(name="3")
         transaction.savepoint_rollback(sid)
@@ -283,9 +283,9 @@ def test_test_case_that_stores_early_and_rolls_back_drops_its_events(events: lis
 
 def test_work_of_a_connection_that_is_gone_is_forgotten():
     """A thread ends, and its connection with it, at any point."""
-    before = set(pending._uncommitted)
+    before = set(pending.uncommitted)
     work = pending.Work()
     work.mark(0)
-    assert len(pending._uncommitted) == len(before) + 1
+    assert len(pending.uncommitted) == len(before) + 1
     del work
-    assert pending._uncommitted == before
+    assert pending.uncommitted == before

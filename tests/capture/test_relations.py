@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -66,9 +67,9 @@ def test_reverse_side_is_one_event_on_each_owner(tags: list[Tag], events: list[E
     """E1"""
     products = [Product.objects.create(name=f"p{n}") for n in range(2)]
     del events[:]
-    tags[0].products.add(*products)  # type: ignore[attr-defined]
-    tags[0].products.remove(products[0])  # type: ignore[attr-defined]
-    tags[0].products.clear()  # type: ignore[attr-defined]
+    tags[0].products.add(*products)
+    tags[0].products.remove(products[0])
+    tags[0].products.clear()
     one = [str(tags[0].pk)]
     first, second = (str(product.pk) for product in products)
     assert _said(events) == [
@@ -149,7 +150,8 @@ def test_remove_and_clear_in_autocommit_show_their_own_transaction(
 ):
     product.tags.add(*tags)
     rows = Outbox.objects.count()
-    for change in (lambda: product.tags.remove(tags[0]), product.tags.clear):
+    changes: list[Callable[[], None]] = [lambda: product.tags.remove(tags[0]), product.tags.clear]
+    for change in changes:
         with CaptureQueriesContext(connection) as queries:
             change()
         first, *rest = (query["sql"].split()[0] for query in queries)
@@ -177,7 +179,7 @@ def test_asymmetrical_relation_to_self_is_of_its_owner(events: list[Event]):
     """E1"""
     fan, idol = (Member.objects.create(name=name) for name in "ab")
     del events[:]
-    idol.fans.add(fan)  # type: ignore[attr-defined]
+    idol.fans.add(fan)
     assert _said(events) == [("m2m.add", "shop.member", str(fan.pk), [str(idol.pk)])]
     assert (events[0].data or {})["field"] == "idols"
 

@@ -21,6 +21,7 @@ from audit_log.capture import snapshots
 from audit_log.capture.plans import plan_of
 from audit_log.events import Event
 from audit_log.recording import pending
+from tests.capture.statements import savepoint
 from tests.shop.models import Category, Place, Restaurant, Stock, Values, Watched
 
 committed = pytest.mark.django_db(transaction=True)
@@ -105,7 +106,7 @@ class Machine:
 
     def set_savepoint(self) -> None:
         if self.blocks:
-            self.blocks[-1][1].append(transaction.savepoint())
+            self.blocks[-1][1].append(savepoint())
 
     def roll_back_to_savepoint(self) -> None:
         if self.blocks and self.blocks[-1][1]:
@@ -286,7 +287,7 @@ def test_what_was_read_before_a_savepoint_is_believed_after_it(events: list[Even
     with transaction.atomic():
         row.number = 2
         row.save()
-        sid = transaction.savepoint()
+        sid = savepoint()
         loaded = Watched.objects.get(pk=row.pk)
         transaction.savepoint_rollback(sid)
         loaded.number = 3
@@ -393,7 +394,7 @@ def test_events_leave_with_the_transaction_that_commits_them(events: list[Event]
     with transaction.atomic():
         row.number = 1
         row.save()
-        sid = transaction.savepoint()
+        sid = savepoint()
         with transaction.atomic():
             row.number = 2
             row.save()

@@ -22,6 +22,7 @@ from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 
 from audit_log.capture import installation
+from tests.capture.statements import savepoint
 from tests.shop.models import Category, Tag, Unwatched, Watched
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -62,6 +63,10 @@ class Trace:
                 then()
 
         transaction.on_commit(call)
+
+
+def fail() -> None:
+    raise ValueError
 
 
 Scenario = Callable[[Model, Trace], None]
@@ -135,7 +140,7 @@ def failure_in_a_block_without_savepoint(model: Model, trace: Trace) -> None:
         model.objects.create(name="a")
         with trace.catching("inner"), transaction.atomic(savepoint=False):
             model.objects.create(name="b")
-            raise ValueError
+            fail()
         with trace.catching("after"):
             model.objects.create(name="c")
     trace.note(model.objects.count())
@@ -151,16 +156,13 @@ def on_commit_keeps_its_order_and_its_moment(model: Model, trace: Trace) -> None
         with trace.catching("inner"), transaction.atomic():
             trace.later("dropped")
             model.objects.create(name="b")
-            raise ValueError
+            fail()
         trace.later("third", then=lambda: trace.note(model.objects.count()))
     trace.note("after", model.objects.count())
 
 
 @scenario
 def on_commit_that_raises(model: Model, trace: Trace) -> None:
-    def fail() -> None:
-        raise ZeroDivisionError
-
     with trace.catching("block"), transaction.atomic():
         trace.later("first", then=fail)
         model.objects.create(name="a")
@@ -272,11 +274,11 @@ def autocommit_off(model: Model, trace: Trace) -> None:
         trace.note("rolled back", model.objects.count())
         with trace.catching("block"), transaction.atomic():
             model.objects.create(name="b")
-            raise ValueError
+            fail()
         trace.note("after a block", model.objects.count())
         with trace.catching("without savepoint"), transaction.atomic(savepoint=False):
             model.objects.create(name="c")
-            raise ValueError
+            fail()
         trace.note("needs rollback?")
         transaction.rollback()
         with trace.catching("on_commit"):
@@ -311,9 +313,9 @@ def integrity_error_with_autocommit_off(model: Model, trace: Trace) -> None:
 def manual_savepoints(model: Model, trace: Trace) -> None:
     with transaction.atomic():
         model.objects.create(name="a")
-        first = transaction.savepoint()
+        first = savepoint()
         model.objects.create(name="b")
-        second = transaction.savepoint()
+        second = savepoint()
         model.objects.create(name="c")
         transaction.savepoint_rollback(second)
         trace.note(model.objects.count())
@@ -447,7 +449,7 @@ def fixtures(model: Model, trace: Trace) -> None:
 
     with receiving(post_save, model, receive):
         for item in serializers.deserialize("python", data):
-            trace.note(item.save())
+            item.save()
     trace.note(list(model.objects.values_list("pk", "name")))
 
 

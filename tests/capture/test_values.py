@@ -27,7 +27,7 @@ PLUS_TWO = timezone(timedelta(hours=2))
 TIMES = ("made_at", "changed_at")
 
 
-def _create(**values: Any) -> Values:
+def _create(**values: Any) -> Any:
     Values.objects.create(**values)
     return Values.objects.get()
 
@@ -112,7 +112,7 @@ def test_change_is_said_as_the_field_reads_it_back(
     row.save()
     assert _said(events[-1]) == {field: said}
     row = Values.objects.get()
-    item = Values._meta.get_field(field)
+    item: Any = Values._meta.get_field(field)
     if field not in {"extra", "flag", "big"}:
         expected = None if said[1] is None else item.to_python(said[1])
         assert getattr(row, field) == expected
@@ -374,7 +374,8 @@ def shape() -> type[models.Model]:
 
 
 def _item(shape: type[models.Model], name: str) -> FieldPlan:
-    return plan_field(shape, shape._meta.get_field(name))
+    field: Any = shape._meta.get_field(name)
+    return plan_field(shape, field)
 
 
 def test_arrays_stores_and_ranges_serialize(shape: type[models.Model]):

@@ -284,6 +284,24 @@ def test_kill_between_the_two_databases_repeats_what_the_ledger_drops(
 
 
 @pytest.mark.django_db(transaction=True, databases=BOTH)
+def test_kill_in_the_middle_of_the_ledger_leaves_none_of_a_foreign_batch(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    Category.objects.using("other").create(name="there")
+
+    def killed(self: Any, **_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Stream, "save", killed)  # the last step: the records are inserted
+        with pytest.raises(KeyboardInterrupt):
+            relay("other")
+    assert not Record.objects.exists()
+    relay("other")
+    assert _names() == ["there"]
+
+
+@pytest.mark.django_db(transaction=True, databases=BOTH)
 def test_database_that_is_down_stops_no_other(monkeypatch: pytest.MonkeyPatch):
     outboxes.forget()
     Category.objects.create(name="here")

@@ -29,7 +29,6 @@ def _is_exact() -> bool:
     return Counter(rows) == Counter(map(str, Category.objects.values_list("pk", flat=True)))
 
 
-@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_killed_relays_store_every_event_once(workers: Forks, tmp_path: Path, settle, measured):
     """K2, worker_kill9_mid_relay."""

@@ -31,7 +31,6 @@ def _committed() -> Counter[str]:
     return Counter(str(pk) for pk in Category.objects.values_list("pk", flat=True))
 
 
-@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.timeout(300)
 def test_forty_kills_of_a_writer_lose_nothing_and_invent_nothing(

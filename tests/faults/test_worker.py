@@ -76,7 +76,6 @@ def test_nudge_reaches_a_worker_that_relays(environment: dict[str, str], tmp_pat
     assert Record.objects.filter(action="create").count() == 3
 
 
-@pytest.mark.slow
 def test_beat_sweeps_up_what_lost_its_nudge(
     environment: dict[str, str], broker: Redis, tmp_path: Path, settle
 ):

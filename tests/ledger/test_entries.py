@@ -166,7 +166,7 @@ class Text(str):
         Colour.RED,
         Text("a"),
         {Text("a"): 1},
-        object(),
+        pytest.param(object(), id="an object"),
     ],
     ids=repr,
 )

@@ -276,7 +276,9 @@ class Registered(_Registered):
 
 class Club(models.Model):
     name = models.CharField(max_length=50)
-    members = models.ManyToManyField("Member", through="Membership", related_name="clubs")
+    members: models.ManyToManyField[Member, Membership] = models.ManyToManyField(
+        "Member", through="Membership", related_name="clubs"
+    )
 
     def __str__(self) -> str:
         return self.name
