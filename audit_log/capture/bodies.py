@@ -69,6 +69,10 @@ class _Broken:
 
     readline = read
 
+    def seekable(self) -> bool:
+        """Django 6.1 asks."""
+        return False
+
     def close(self) -> None:
         """Nothing to close."""
 

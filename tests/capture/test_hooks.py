@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import django
@@ -14,10 +16,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.deletion import Collector
 from django.db.models.fields import related_descriptors
 from django.db.models.query_utils import DeferredAttribute
-from django.db.models.sql import DeleteQuery
+from django.db.models.sql import DeleteQuery, UpdateQuery
 from django.test.utils import CaptureQueriesContext
 
-from audit_log.capture import deletes, installation, relations, saves
+from audit_log.capture import deletes, installation, references, relations, saves
 from audit_log.events import Event
 from audit_log.recording import pending
 from tests.capture.statements import statements
@@ -88,6 +90,13 @@ def test_deletion_methods_have_the_signatures_we_replace():
     assert _parameters(deletes._original_delete_batch) == ["self", "pk_list", "using"]
     assert _parameters(deletes._original_raw_delete) == ["self", "using"]
     assert {"data", "origin"} <= set(vars(Collector("default")))
+
+
+def test_update_methods_have_the_signatures_we_replace():
+    assert _parameters(references._original_update) == ["self", "kwargs"]
+    parameters = _parameters(references._original_update_batch)
+    assert parameters == ["self", "pk_list", "values", "using"]
+    assert {"field_updates"} <= set(vars(Collector("default")))
 
 
 def test_related_manager_has_the_methods_we_replace():
@@ -179,6 +188,8 @@ def test_uninstall_puts_djangos_own_back(uninstalled: None):
         Collector.delete,
         DeleteQuery.delete_batch,
         models.QuerySet._raw_delete,
+        models.QuerySet.update,
+        UpdateQuery.update_batch,
         related_descriptors.create_forward_many_to_many_manager,
         *([DeferredAttribute.fetch_many] if FETCH_MODES else []),
     ):
@@ -257,8 +268,47 @@ def test_sqlite_takes_the_write_lock_as_it_begins_unless_the_project_chose(tmp_p
     assert mode(f"file:{file}?mode=ro") is None
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(databases=["default", "other"])
 def test_django_finds_nothing_wrong_with_the_hooks():
     call_command("check")
     with transaction.atomic():
         Category.objects.create(name="a").refresh_from_db(None, ["name"], Category.objects.all())
+
+
+@pytest.mark.django_db
+@pytest.mark.skipif(not FETCH_MODES, reason="Fetch modes came with Django 6.1.")
+def test_field_fetched_for_all_peers_has_its_old_value(events: list[Event]):
+    """C18: FETCH_PEERS loads a deferred field of every row of the result."""
+    Product.objects.create(name="a", description="one")
+    Product.objects.create(name="b", description="two")
+    peers: Any = models.FETCH_PEERS  # type: ignore[attr-defined, unused-ignore]
+    rows: Any = Product.objects.only("name").order_by("name")
+    first, second = rows.fetch_mode(peers)
+    assert first.description == "one"
+    second.description = "changed"
+    second.save()
+    assert (events[-1].changes or {})["description"] == ["two", "changed"]
+    first.save()
+    assert [event.action for event in events] == ["create", "create", "update"]
+
+
+def test_documentation_names_every_hook_and_tests_that_exist():
+    text = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text()
+    for name in (
+        "Model.from_db",
+        "Model.refresh_from_db",
+        "Model._save_table",
+        "DeferredAttribute.fetch_many",
+        "Collector.delete",
+        "DeleteQuery.delete_batch",
+        "QuerySet._raw_delete",
+        "QuerySet.update",
+        "UpdateQuery.update_batch",
+        "create_forward_many_to_many_manager",
+        "connection.queries_log",
+        *pending._HOOKS,
+    ):
+        assert f"`{name}`" in text, name
+    named = set(re.findall(r"`(test_\w+)`", text))
+    assert named
+    assert named <= set(globals())

@@ -322,6 +322,7 @@ def test_refresh_in_a_rolled_back_block_takes_back_what_was_believed_before(even
         transaction.set_rollback(True)
     row.name, row.number = "w", 1
     row.save()
+    assert [event.action for event in events] == ["create", "update"]
     assert events[-1].changes == {"name": [None, "w"], "number": [None, 1]}
 
 

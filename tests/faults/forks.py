@@ -62,13 +62,14 @@ def forks(environment: Mapping[str, str]) -> Iterator[Forks]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     ) as process:
         handle = Forks(process)
         try:
             yield handle
             handle.close()
         finally:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # with whatever it forked
 
 
 def _run(job: str, arguments: dict[str, Any]) -> None:

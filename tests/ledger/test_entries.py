@@ -158,7 +158,7 @@ class Text(str):
         {"\udc00": 1},
         {1: "a"},
         {None: "a"},
-        {"a", "b"},
+        pytest.param({"a", "b"}, id="a set"),
         b"bytes",
         Decimal("1.0"),
         uuid.UUID(int=1),
