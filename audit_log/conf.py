@@ -242,7 +242,7 @@ _on_change: list[Callable[[], None]] = []
 
 
 def on_change(reset: Callable[[], None]) -> Callable[[], None]:
-    """Call `reset` whenever the settings change (tests only): caches register here."""
+    """Call `reset` whenever the settings or the registered models change: caches register here."""
     _on_change.append(reset)
     return reset
 
@@ -259,11 +259,16 @@ _WATCHED: Final = frozenset(
 )
 
 
+def forget() -> None:
+    """Have everything worked out anew: the settings, or what was registered, have changed."""
+    get_settings.cache_clear()
+    for reset in _on_change:
+        reset()
+
+
 def _changed(*, setting: str, **_: Any) -> None:
     if setting in _WATCHED:
-        get_settings.cache_clear()
-        for reset in _on_change:
-            reset()
+        forget()
 
 
 setting_changed.connect(_changed, dispatch_uid="audit_log.conf")

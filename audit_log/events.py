@@ -199,7 +199,8 @@ def format_time(moment: datetime) -> str:
     """`YYYY-MM-DDTHH:MM:SS.ffffffZ`, always UTC. Raises ValueError for a naive time."""
     if moment.tzinfo is None:
         raise ValueError("A naive datetime has no place in the log.")
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "Z"
+    # A third of the time that strftime takes, and it pads the year.
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 _UUID_VERSION: Final = 7

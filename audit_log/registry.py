@@ -107,13 +107,13 @@ def register(  # noqa: PLR0913 - one keyword for each policy
             "before": before,
         }
     )
-    _resolved.clear()
+    conf.forget()
 
 
 def unregister(model: type[Model]) -> None:
     """Do not audit `model`, whatever the settings say."""
     _registered[model] = None
-    _resolved.clear()
+    conf.forget()
 
 
 def audited(**options: Any) -> Callable[[_M], _M]:

@@ -59,7 +59,7 @@ def test_a_wrong_value_is_refused_by_its_key(key: str, value: Any, said: str) ->
 
 
 def test_an_unknown_key_is_refused_with_the_one_that_was_meant() -> None:
-    with pytest.raises(ConfigurationError, match='no key "ENCRYPTON_KEYS".*"ENCRYPTION_KEYS"'):
+    with pytest.raises(ConfigurationError, match=r'no key "ENCRYPTON_KEYS".*"ENCRYPTION_KEYS"'):
         read(ENCRYPTON_KEYS={})
 
 

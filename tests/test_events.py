@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -130,13 +131,13 @@ def test_a_clock_set_back_makes_ids_that_agree_with_it_again(
 ) -> None:
     now = 1_800_000_000_000_000_000
     emitter = events.Emitter()
-    monkeypatch.setattr(events.time, "time_ns", lambda: now)
+    monkeypatch.setattr(time, "time_ns", lambda: now)
     first, _ = emitter.stamp()
-    monkeypatch.setattr(events.time, "time_ns", lambda: now - 500_000_000)
+    monkeypatch.setattr(time, "time_ns", lambda: now - 500_000_000)
     slightly_back, moment = emitter.stamp()
     assert slightly_back > first
     assert events.id_agrees(slightly_back, moment)
-    monkeypatch.setattr(events.time, "time_ns", lambda: now - 3_600_000_000_000)
+    monkeypatch.setattr(time, "time_ns", lambda: now - 3_600_000_000_000)
     far_back, moment = emitter.stamp()
     assert far_back < first
     assert events.id_agrees(far_back, moment)
@@ -160,7 +161,7 @@ def test_a_forked_child_has_another_emitter_and_other_ids() -> None:
     assert uuid.UUID(id_) not in own
 
 
-@given(st.datetimes(timezones=st.just(UTC), min_value=datetime(1971, 1, 1), max_value=datetime(9000, 1, 1)))  # noqa: DTZ001
+@given(st.datetimes(timezones=st.just(UTC)).filter(lambda moment: 1 < moment.year < 9999))
 def test_a_time_is_written_with_microseconds_in_utc_and_read_back(moment: datetime) -> None:
     text = events.format_time(moment)
     assert datetime.fromisoformat(text) == moment

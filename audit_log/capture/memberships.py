@@ -77,8 +77,8 @@ class Membership:
 
 def field_of(through: type[models.Model]) -> models.ManyToManyField[Any, Any] | None:
     """The field that made a table for itself, where its owner is audited; else None."""
-    owner = through._meta.auto_created
-    if not isinstance(owner, type) or plan_of(owner) is None:
+    owner: Any = through._meta.auto_created  # the class whose field it is, or False
+    if not owner or plan_of(owner) is None:
         return None
     fields = owner._meta.local_many_to_many
     return next((field for field in fields if field.remote_field.through is through), None)

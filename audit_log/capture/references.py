@@ -27,8 +27,8 @@ _original_update_batch = UpdateQuery.update_batch
 
 def install() -> None:
     """Hook the two methods. Harmless when done twice."""
-    models.QuerySet.update = _update  # type: ignore[method-assign,assignment]
-    UpdateQuery.update_batch = _update_batch  # type: ignore[method-assign,assignment]
+    models.QuerySet.update = _update  # type: ignore[method-assign]
+    UpdateQuery.update_batch = _update_batch  # type: ignore[method-assign]
 
 
 def uninstall() -> None:
@@ -38,7 +38,8 @@ def uninstall() -> None:
 
 
 def _update(self: Any, **values: Any) -> int:
-    rows = _rows(self.model, values, self.db)
+    # Asked first: `self.db` may be a call of the project's router.
+    rows = None if deletes.current() is None else _rows(self.model, values, self.db)
     if rows is None:
         return int(_original_update(self, **values))
     with pending.bracket(rows.connection):
@@ -107,6 +108,7 @@ class _Rows:
     def capture(self) -> None:
         """One event for each row whose reference was another one before."""
         value = self.value.pk if isinstance(self.value, models.Model) else self.value
+        mark = pending.mark(self.connection)
         attname = self.item.attname
         for instance in self.found:
             old = {attname: instance.__dict__.get(attname)}
@@ -123,3 +125,4 @@ class _Rows:
                     data=deletes.cascade(instance, instance.pk),
                 )
                 pending.add(self.connection, event)
+                mark.rows.add((self.plan.root, instance.pk))

@@ -58,7 +58,7 @@ def main() -> int:
     for problem in result.problems():
         show.line(f"PROBLEM: {problem}")
     if options.json:
-        print(json.dumps(result.as_json()))
+        sys.stdout.write(json.dumps(result.as_json()) + "\n")
     return 1 if result.problems() else 0
 
 

@@ -76,9 +76,7 @@ def wait_for_worker(show: Progress) -> None:
     show.line(f"{left} batches wait, {Record.objects.count()} records stored")
 
 
-def measure(
-    driver: Traffic, published: Sequence[bytes], folder: Path, seconds: float
-) -> Figures:
+def measure(driver: Traffic, published: Sequence[bytes], folder: Path, seconds: float) -> Figures:
     """Count, verify and search. Events that processes wrote when they ended are moved first."""
     relay()
     checkpoints.sign_all()
@@ -141,16 +139,20 @@ def _files(folder: Path) -> Iterator[bytes]:
 def show(result: Figures, progress: Progress) -> None:
     """The figures, for people."""
     progress.section("What the log knows")
-    lines = [
-        f"{result.requests} HTTP requests, {result.transactions} transactions with events",
+    progress.line(f"{result.requests} HTTP requests, {result.transactions} batches of events")
+    progress.line(
         f"{result.changes_committed} row changes committed (counted by SQLite's own triggers), "
-        f"{result.changes_recorded} recorded",
+        f"{result.changes_recorded} recorded"
+    )
+    progress.line(
         f"{result.events} events captured, {result.records} records stored, "
-        f"{result.outbox_left} batches left",
+        f"{result.outbox_left} batches left"
+    )
+    progress.line(
         f"{result.masked} values masked, {result.sealed} records with sealed parts, "
-        f"{result.secrets_found} secrets found",
+        f"{result.secrets_found} secrets found"
+    )
+    progress.line(
         f"tree of {result.tree_size}, root {result.root[:16]}…, "
-        f"verified: {'yes' if result.verified else 'NO'}",
-    ]
-    for line in lines:
-        progress.line(line)
+        f"verified: {'yes' if result.verified else 'NO'}"
+    )

@@ -62,7 +62,7 @@ def _member_tables() -> list[str]:
 
 def _watch(cursor: object, table: str, columns: list[str], kind: str) -> None:
     execute = cursor.execute  # type: ignore[attr-defined]
-    note = f"INSERT INTO demo_changes VALUES ('{kind}', '{table}');"
+    note = f"INSERT INTO demo_changes VALUES ('{kind}', '{table}');"  # noqa: S608 - our own names
     execute(f'CREATE TRIGGER "demo_i_{table}" AFTER INSERT ON "{table}" BEGIN {note} END')
     execute(f'CREATE TRIGGER "demo_d_{table}" AFTER DELETE ON "{table}" BEGIN {note} END')
     if columns:
