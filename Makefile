@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 
 # Passed on: `make demo ARGS="--once --json"`, `make test PYTEST_ARGS="tests/ledger -x"`.
 ARGS ?=
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -n auto
 
 # Every candidate is run, not only looked up: a version manager's stub is on PATH but starts nothing,
 # and some systems ship a Python without venv.

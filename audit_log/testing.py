@@ -64,6 +64,7 @@ def relay(using: str = DEFAULT_DB_ALIAS) -> Relayed:
     the test ends.
     """
     connection = connections[using]
+    buffer.flush()
     if connection.in_atomic_block:
         pending.write_early(connection)
     return _relay(using)

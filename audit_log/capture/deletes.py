@@ -75,14 +75,14 @@ def _delete_batch(self: DeleteQuery, pk_list: list[Any], using: str) -> int:
 def _raw_delete(self: Any, using: str) -> int:
     plan = plan_of(self.model)
     if context.current().suspended:
-        return int(_original_raw_delete(self, using))
+        return _original_raw_delete(self, using)  # None for a query that is empty by itself
     if plan is None:
         return _raw_delete_members(self, using)
     rows = _Rows(plan, self.model, using)
     with pending.bracket(rows.connection):
         guarded("capture_failed", rows.find, connection=rows.connection, queryset=self)
-        count = int(_original_raw_delete(self, using))
-        guarded("capture_failed", rows.capture, connection=rows.connection, count=count)
+        count = _original_raw_delete(self, using)
+        guarded("capture_failed", rows.capture, connection=rows.connection, count=count or 0)
     return count
 
 
@@ -96,12 +96,12 @@ def _raw_delete_members(queryset: Any, using: str) -> int:
     origin = getattr(collector, "origin", None)
     own = isinstance(origin, models.QuerySet) and origin.model is queryset.model
     if collector is None or field is None or own:
-        return int(_original_raw_delete(queryset, using))
+        return _original_raw_delete(queryset, using)
     connection = connections[using]
     ended = memberships.Cascaded(field, connection)
     with pending.bracket(connection):
         guarded("capture_failed", ended.find, connection=connection, rows=queryset.using(using))
-        count = int(_original_raw_delete(queryset, using))
+        count = _original_raw_delete(queryset, using)
         extra = cascade(queryset.model(), None)
         guarded("capture_failed", ended.capture, connection=connection, extra=extra)
     return count

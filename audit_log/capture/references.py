@@ -41,10 +41,10 @@ def _update(self: Any, **values: Any) -> int:
     # Asked first: `self.db` may be a call of the project's router.
     rows = None if deletes.current() is None else _rows(self.model, values, self.db)
     if rows is None:
-        return int(_original_update(self, **values))
+        return _original_update(self, **values)
     with pending.bracket(rows.connection):
         guarded("capture_failed", rows.find, connection=rows.connection, queryset=self)
-        count = int(_original_update(self, **values))
+        count = _original_update(self, **values)
         guarded("capture_failed", rows.capture, connection=rows.connection)
     return count
 

@@ -16,7 +16,7 @@ from audit_log.exceptions import AuditLogError, ForkDetected, InvalidProof
 from audit_log.ledger import heads, notes
 from audit_log.ledger.merkle import consistency_proof, verify_consistency
 from audit_log.models import Checkpoint, Stream
-from audit_log.privacy.encryption import signing_seed
+from audit_log.privacy.encryption import signing_seeds
 
 IDLE: Final = timedelta(minutes=10)
 
@@ -33,14 +33,20 @@ def origin_of(stream: str) -> str:
 
 def signing_key() -> notes.SigningKey:
     """The key in force."""
-    return notes.SigningKey.from_seed(key_name(), signing_seed())
+    return notes.SigningKey.from_seed(key_name(), signing_seeds()[0])
+
+
+def verifiers() -> list[notes.VerifierKey]:
+    """The keys a checkpoint may be signed with."""
+    name = key_name()
+    return [notes.SigningKey.from_seed(name, seed).verifier for seed in signing_seeds()]
 
 
 def opened(note: str, stream: str) -> notes.Checkpoint:
     """What a checkpoint's note says. Raises InvalidProof unless it was signed for `stream`."""
     if not isinstance(note, str):  # SQLite stores what it is given
         raise InvalidProof(f"The note is not text but {type(note).__name__}.")
-    said = notes.open_note(note, [signing_key().verifier])
+    said = notes.open_note(note, verifiers())
     if said.origin != origin_of(stream):
         raise InvalidProof(f"It was signed for {said.origin}.")
     return said

@@ -95,6 +95,9 @@ DETECTORS: Final = (
     Detector("phone", _any_of("+"), patterns.find_phone, personal=True),
 )
 
+# What was masked may have hidden what stood right beside it.
+_PASSES: Final = 3
+
 
 def scrub(
     text: str,
@@ -108,14 +111,19 @@ def scrub(
     `fingerprint(kind, value)` gives 8 hex digits of a keyed hash: the same secret is recognised
     again without being kept.
     """
-    fired: list[str] = []
+    fired: dict[str, None] = {}
+    active = [detector for detector in detectors if personal or not detector.personal]
     try:
-        for detector in detectors:
-            if (personal or not detector.personal) and detector.pretest(text):
-                left = _replaced(detector, text, fingerprint)
-                if left != text:
-                    fired.append(detector.rule)
-                    text = left
+        for _ in range(_PASSES):
+            before = text
+            for detector in active:
+                if detector.pretest(text):
+                    left = _replaced(detector, text, fingerprint)
+                    if left != text:
+                        fired[detector.rule] = None
+                        text = left
+            if text == before:
+                break
     except Exception as error:  # noqa: BLE001 - a project's detector can raise anything
         # The error's text and traceback may hold the value: only its type is logged.
         logger.error("A detector failed (%s); its text was masked.", type(error).__name__)  # noqa: TRY400

@@ -156,17 +156,21 @@ def _index_key() -> bytes:
 
 
 @lru_cache(maxsize=1)
-def signing_seed() -> bytes:
-    """The Ed25519 seed that signs checkpoints."""
+def signing_seeds() -> tuple[bytes, ...]:
+    """The Ed25519 seeds of checkpoints: the first signs, all are known.
+
+    Those made from SECRET_KEY and its fallbacks stay known once there is a SIGNING_KEY.
+    """
     settings = conf.get_settings()
-    return settings.signing_key or derive(settings.secret_keys[0].encode(), "audit_log/sign/v1")
+    made = [derive(secret.encode(), "audit_log/sign/v1") for secret in settings.secret_keys]
+    return (*([settings.signing_key] if settings.signing_key else []), *made)
 
 
 @conf.on_change
 def _forget() -> None:
     key_ring.cache_clear()
     _index_key.cache_clear()
-    signing_seed.cache_clear()
+    signing_seeds.cache_clear()
 
 
 def blind_index(kind: str, value: str | None) -> str | None:

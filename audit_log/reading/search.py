@@ -58,7 +58,7 @@ def history(target: Model) -> QuerySet[Record]:
 
     An object without a primary key was never stored, so it has none.
     """
-    model = type(target)
+    model = target.__class__  # not type(): `request.user` is a lazy object
     id_ = target_id(model, target.pk)
     if id_ is None:
         return Record.objects.none()

@@ -70,7 +70,7 @@ def _database_of(target: Model | Target | None) -> str:
     if target is None or isinstance(target, Target):
         return DEFAULT_DB_ALIAS
     # Not where it was read from: that may be a replica.
-    return router.db_for_write(type(target), instance=target)
+    return router.db_for_write(target.__class__, instance=target)
 
 
 def _as_target(target: Model | Target | None) -> Target | None:

@@ -44,7 +44,7 @@ def target_id(model: type[Model], pk: Any) -> str | None:
 
 def target_of(instance: Model) -> Target:
     """The target an instance is, labelled as it prints itself now."""
-    model = type(instance)
+    model = instance.__class__  # not type(): `request.user` is a lazy object
     return Target(
         type=target_type(model),
         id=target_id(model, instance.pk),

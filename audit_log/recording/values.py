@@ -22,6 +22,7 @@ from django.utils.functional import Promise
 
 from audit_log.events import JSON, Event, Redaction, encode_event, format_time
 from audit_log.exceptions import EncodingError
+from audit_log.privacy.redaction import step
 
 MAX_DEPTH: Final = 20
 MAX_NODES: Final = 5_000
@@ -129,7 +130,7 @@ class _Walk:
                     self.marks.append(Redaction(path, "nodes"))
                     break
                 name = key_text(key)
-                result[name] = self.plain(item, f"{path}.{name}", depth)
+                result[name] = self.plain(item, f"{path}.{step(name)}", depth)
             return result
         items: list[JSON] = []
         for n, item in enumerate(value):
@@ -296,7 +297,7 @@ def _texts(tree: dict[str, Any]) -> list[tuple[str, Any, Any]]:
         path, node = stack.pop()
         items = node.items() if isinstance(node, dict) else enumerate(node)
         for key, item in items:
-            inner = f"{path}.{key}"
+            inner = f"{path}.{step(key) if isinstance(key, str) else key}"
             if isinstance(item, str) and inner not in _IDENTITY:
                 found.append((inner, node, key))
             elif isinstance(item, (dict, list)):

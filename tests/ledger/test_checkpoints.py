@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.test import override_settings
 
@@ -133,3 +135,17 @@ def test_checkpoints_are_append_only():
         Checkpoint.objects.update(size=9)
     with pytest.raises(ImmutableRecord):
         Checkpoint.objects.all().delete()
+
+
+def test_checkpoints_of_the_secret_key_stay_valid_when_a_signing_key_or_a_new_secret_comes():
+    a_long_stream(3)
+    checkpoints.sign_all()
+    key = base64.b64encode(b"s" * 32).decode()
+    rotated = {"AUDIT_LOG": {**settings.AUDIT_LOG, "SIGNING_KEY": key}}
+    with override_settings(**rotated):
+        a_long_stream(3)
+        assert len(checkpoints.sign_all()) == 1
+        assert verify().ok
+        moved = override_settings(SECRET_KEY="another", SECRET_KEY_FALLBACKS=[settings.SECRET_KEY])
+        with moved:
+            assert verify().ok
