@@ -141,6 +141,7 @@ def test_a_summary_reaches_the_ledger_readable(clock: Clock):
     usage._counts.clear()
     usage.count("plain", 500, 40)
     clock.now += MINUTE
+    usage.emit()
     testing.relay()
     record = Record.objects.get(action="usage")
     assert (record.route, record.affected, record.actor_type) == ("plain", 1, "system")
