@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from django.db import connections
 
+from audit_log.recording import buffer
 from tests import services, settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +37,12 @@ def _marked_services(request: pytest.FixtureRequest) -> None:
     for service in services.SERVICES:
         if request.node.get_closest_marker(service):
             _need(service)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_earlier_tests() -> None:
+    """What requests of an earlier test left buffered would be stored by this one."""
+    buffer.discard()
 
 
 @pytest.fixture(scope="session")
