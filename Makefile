@@ -12,29 +12,36 @@ PYTEST_ARGS ?= -n auto
 PYTHONS := $(PYTHON) python3.13 python3.12 python3.11 python3 python
 USABLE := import ensurepip, sqlite3, sys, venv; sys.exit(sys.version_info < (3, 11))
 
+# Whether a server answers, and the tests on it; the variables name another one.
+define tests_on
+if reason=$$($(PY) -m tests.services $(1)); then \
+  echo "AUDIT_LOG_TEST_DB=$(1) $(PY) -m pytest $(PYTEST_ARGS)"; \
+  AUDIT_LOG_TEST_DB=$(1) $(PY) -m pytest $(PYTEST_ARGS); \
+elif [ "$$AUDIT_LOG_REQUIRE_SERVICES" = 1 ]; then \
+  echo "FAILED: $$reason (AUDIT_LOG_REQUIRE_SERVICES=1)"; exit 1; \
+else \
+  echo "SKIPPED: $$reason ($(2) name another server)"; \
+fi
+endef
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types check clean
+.PHONY: help demo test lint types check bench bench-quick clean
 
 help: ## This list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
-	  while IFS='|' read -r target text; do printf '%-12s  %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
+	  while IFS='|' read -r target text; do printf '%-18s  %s\n' "$$target" "$$text"; done
 
 demo: $(VENV)/example.stamp ## The example bank, live: a site, a worker, traffic, and what was recorded
 	@$(PY) -m example_project.demo $(ARGS)
 
-test: $(VENV)/dev.stamp ## The tests, on SQLite and then on PostgreSQL where a server answers
+test: $(VENV)/dev.stamp $(VENV)/mysql.stamp ## The tests, on SQLite, and on PostgreSQL and MariaDB where they answer
 	@echo "== Tests on SQLite"
 	AUDIT_LOG_TEST_DB=sqlite $(PY) -m pytest $(PYTEST_ARGS)
 	@echo "== Tests on PostgreSQL"
-	@if reason=$$($(PY) -m tests.services postgres); then \
-	  echo "AUDIT_LOG_TEST_DB=postgres $(PY) -m pytest $(PYTEST_ARGS)"; \
-	  AUDIT_LOG_TEST_DB=postgres $(PY) -m pytest $(PYTEST_ARGS); \
-	elif [ "$$AUDIT_LOG_REQUIRE_SERVICES" = 1 ]; then \
-	  echo "FAILED: $$reason (AUDIT_LOG_REQUIRE_SERVICES=1)"; exit 1; \
-	else \
-	  echo "SKIPPED: $$reason (PGHOST, PGPORT, PGUSER, PGPASSWORD name another server)"; \
-	fi
+	@$(call tests_on,postgres,PGHOST PGPORT PGUSER PGPASSWORD)
+	@echo "== Tests on MariaDB"
+	@$(call tests_on,mysql,MYSQL_HOST MYSQL_TCP_PORT MYSQL_USER MYSQL_PWD)
 
 lint: $(VENV)/dev.stamp ## Style, and the direction of imports
 	$(PY) -m ruff check .
@@ -45,6 +52,13 @@ types: $(VENV)/dev.stamp ## mypy, strict
 	$(PY) -m mypy
 
 check: lint types test ## All of the above, as before a pull request
+
+bench: $(VENV)/bench.stamp $(VENV)/mysql.stamp ## Speed, beside five other packages: all of docs/performance.md
+	$(PY) -m benchmarks $(ARGS)
+	$(PY) -m benchmarks.report
+
+bench-quick: $(VENV)/bench.stamp ## The table of packages alone, in under two minutes; writes nothing
+	$(PY) -m benchmarks --quick $(ARGS)
 
 clean: ## Remove what tools, tests and the demo left; keeps .venv
 	rm -rf build dist var .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache \
@@ -70,3 +84,14 @@ $(VENV)/%.stamp: pyproject.toml | $(PY)
 	@$(PY) -m pip install --quiet --quiet --disable-pip-version-check 'pip>=25.1'
 	@$(PY) -m pip install --quiet --quiet --disable-pip-version-check --group $* --editable .
 	@touch $@
+
+# MariaDB's driver comes as source: without a compiler and the client's headers there is none, and
+# its tests are skipped. Tried again the next time.
+$(VENV)/mysql.stamp: $(VENV)/dev.stamp
+	@echo "Installing mysqlclient into $(VENV), for the tests on MariaDB"
+	@if $(PY) -m pip install --quiet --disable-pip-version-check --editable '.[mysql]' \
+	  >$(VENV)/mysql.log 2>&1; then \
+	  touch $@; \
+	else \
+	  echo "It cannot be installed; it needs gcc, libmariadb-dev, pkg-config ($(VENV)/mysql.log)"; \
+	fi

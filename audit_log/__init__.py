@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from audit_log import testing
     from audit_log.reading.contents import contents
     from audit_log.reading.search import history, search
+    from audit_log.recording.backfill import backfill
     from audit_log.recording.explicit import acting, record, suspended
     from audit_log.registry import audited, register, unregister
     from audit_log.schedule import beat_schedule
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "acting": "audit_log.recording.explicit",
     "audited": "audit_log.registry",
+    "backfill": "audit_log.recording.backfill",
     "beat_schedule": "audit_log.schedule",
     "contents": "audit_log.reading.contents",
     "history": "audit_log.reading.search",
@@ -32,6 +34,7 @@ _HOMES = {
 __all__ = [
     "acting",
     "audited",
+    "backfill",
     "beat_schedule",
     "contents",
     "history",

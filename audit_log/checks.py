@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 from django.apps import apps
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags, Warning  # noqa: A004 - Django's names
-from django.db import models
+from django.db import DEFAULT_DB_ALIAS, connections, models, router
 
 from audit_log import conf, registry
+from audit_log.conf.retention import Archive
 from audit_log.exceptions import ConfigurationError
+from audit_log.models import Outbox, Record
 
 _MIDDLEWARE = "audit_log.middleware.AuditMiddleware"
+_ROUTER = "audit_log.router.AuditRouter"
+_COMMITTED = ("isolation_level", "read committed")  # what Django takes where nothing is said
 
 
 def register() -> None:
@@ -21,6 +26,10 @@ def register() -> None:
     checks.register(check_fields, Tags.models)
     checks.register(check_patterns, Tags.models)
     checks.register(check_middleware, Tags.compatibility)
+    checks.register(check_databases, Tags.compatibility)
+    checks.register(check_isolation, Tags.compatibility)
+    checks.register(check_archive, Tags.compatibility)
+    checks.register(check_alerts, Tags.compatibility)
     checks.register(check_keys, Tags.security, deploy=True)
 
 
@@ -137,6 +146,97 @@ def check_middleware(**_: Any) -> list[CheckMessage]:
             )
         ]
     return []
+
+
+def check_databases(**_: Any) -> list[CheckMessage]:
+    """audit_log.E007: the ledger is not routed to DATABASE. W006: changes without an outbox."""
+    return [*_check_ledger(), *_check_outboxes()] if _readable() else []
+
+
+def _check_ledger() -> list[CheckMessage]:
+    ledger = conf.get_settings().database
+    routed = router.allow_migrate_model(ledger, Record) and router.db_for_write(Record) == ledger
+    if ledger == DEFAULT_DB_ALIAS or routed:
+        return []
+    listed = _ROUTER in conf.routers()
+    return [
+        Error(
+            f'AUDIT_LOG["DATABASE"] is {ledger!r}, but '
+            + (
+                "another of DATABASE_ROUTERS sends the tables of the log elsewhere."
+                if listed
+                else f"{_ROUTER} is not in DATABASE_ROUTERS: migrate and the admin would use "
+                f"{router.db_for_write(Record)!r}."
+            ),
+            hint=f'Put "{_ROUTER}" first in DATABASE_ROUTERS.',
+            id="audit_log.E007",
+        )
+    ]
+
+
+def _check_outboxes() -> list[CheckMessage]:
+    audited = registry.audited_models()
+    return [
+        Warning(
+            f"Audited models are in the database {alias!r}, but DATABASE_ROUTERS keep the table "
+            "audit_log_outbox away from it: every change there goes to the spool.",
+            hint=f'Let allow_migrate({alias!r}, "audit_log", "outbox") be true, and migrate.',
+            id="audit_log.W006",
+        )
+        for alias in connections
+        if not connections[alias].settings_dict["TEST"]["MIRROR"]
+        and not router.allow_migrate_model(alias, Outbox)
+        and any(router.allow_migrate_model(alias, model) for model in audited)
+    ]
+
+
+def check_isolation(**_: Any) -> list[CheckMessage]:
+    """audit_log.W004: on MariaDB or MySQL, OPTIONS ask for more than READ COMMITTED."""
+    return [
+        Warning(
+            f"The transactions of the database {alias!r} run under "
+            f"{(level or 'an isolation that the server chooses').upper()}: writers lock the gaps "
+            "between rows, wait for each other and deadlock, and read what is old by then.",
+            hint=f'Set DATABASES[{alias!r}]["OPTIONS"]["isolation_level"] to "read committed", '
+            "Django's own default.",
+            id="audit_log.W004",
+        )
+        for alias in connections
+        if connections[alias].vendor == "mysql"
+        for level in [connections[alias].settings_dict["OPTIONS"].get(*_COMMITTED)]
+        if level is None or level.lower() in {"repeatable read", "serializable"}
+    ]
+
+
+def check_archive(**_: Any) -> list[CheckMessage]:
+    """audit_log.E006: ARCHIVE is a bucket, and boto3 is not installed."""
+    archive = conf.get_settings().archive if _readable() else None
+    if not isinstance(archive, Archive) or archive.scheme != "s3" or find_spec("boto3"):
+        return []
+    return [
+        Error(
+            f'AUDIT_LOG["ARCHIVE"] is s3://{archive.place}, but boto3 is not installed: nothing '
+            "can be archived, so nothing is ever purged.",
+            hint="pip install 'django-audit-ledger[s3]'",
+            id="audit_log.E006",
+        )
+    ]
+
+
+def check_alerts(**_: Any) -> list[CheckMessage]:
+    """audit_log.W005: an alert is to be mailed, and there is nobody to mail it to."""
+    if not _readable() or conf.admins():
+        return []
+    return [
+        Warning(
+            f'The alert {rule.name!r} has the channel "email", but neither "to" nor ADMINS says '
+            "who gets it.",
+            hint='Give the rule "to": ["security@example.com"], or set ADMINS.',
+            id="audit_log.W005",
+        )
+        for rule in conf.get_settings().alerts
+        if "email" in rule.channels and not rule.to
+    ]
 
 
 def check_keys(**_: Any) -> list[CheckMessage]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from contextvars import ContextVar, Token
+from functools import partial
 from typing import Any, Protocol
+
+import msgspec
 
 from audit_log.events import VERSION, Actor, Event, Request, emitter
 
@@ -31,8 +33,7 @@ class Scope(Protocol):
         """An event happened in this request, so the request itself is notable."""
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(msgspec.Struct, frozen=True):
     """Everything an event says about its surroundings. `outer` is what it replaced."""
 
     scope: Scope | None = None
@@ -63,15 +64,14 @@ def enter(context: Context) -> Callable[[], None]:
     Call it in the same thread or task; in another one it clears instead, since a token of
     another context cannot be used.
     """
-    token = _current.set(context)
+    return partial(_leave, _current.set(context))
 
-    def leave() -> None:
-        try:
-            _current.reset(token)
-        except ValueError:
-            _current.set(_EMPTY)
 
-    return leave
+def _leave(token: Token[Context]) -> None:
+    try:
+        _current.reset(token)
+    except ValueError:
+        _current.set(_EMPTY)
 
 
 def clear() -> None:
@@ -87,7 +87,7 @@ def put(context: Context) -> None:
 @contextmanager
 def changed(**values: Any) -> Iterator[Context]:
     """The current context with some values replaced, for the length of a `with` block."""
-    leave = enter(replace(_current.get(), **values))
+    leave = enter(msgspec.structs.replace(_current.get(), **values))
     try:
         yield _current.get()
     finally:
@@ -107,15 +107,8 @@ def new_event(action: str, *, source: str, **values: Any) -> Event:
     context = _current.get()
     scope = context.scope
     id_, occurred_at = emitter().stamp()
-    # What is given is not asked for: reading the actor of a request may query.
-    if "actor" not in values:
-        values["actor"] = context.actor or (scope.actor() if scope is not None else None)
-    if "request" not in values:
-        values["request"] = context.request or (scope.request() if scope is not None else None)
-    if "tenant" not in values:
-        values["tenant"] = context.tenant or (scope.tenant() if scope is not None else None)
-    for name in ("reason", "trace_id", "parent_id"):
-        values.setdefault(name, getattr(context, name))
+    if context is not _EMPTY:
+        _add_surroundings(values, context)
     event = Event(
         version=VERSION,
         id=id_,
@@ -127,3 +120,16 @@ def new_event(action: str, *, source: str, **values: Any) -> Event:
     if scope is not None:
         scope.noticed(event)
     return event
+
+
+def _add_surroundings(values: dict[str, Any], context: Context) -> None:
+    scope = context.scope
+    # What is given is not asked for: reading the actor of a request may query.
+    if "actor" not in values:
+        values["actor"] = context.actor or (scope.actor() if scope is not None else None)
+    if "request" not in values:
+        values["request"] = context.request or (scope.request() if scope is not None else None)
+    if "tenant" not in values:
+        values["tenant"] = context.tenant or (scope.tenant() if scope is not None else None)
+    for name in ("reason", "trace_id", "parent_id"):
+        values.setdefault(name, getattr(context, name))

@@ -13,11 +13,13 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
 
+from audit_log import forks
 from audit_log.exceptions import EncodingError, UnknownVersion
 
 VERSION: Final = 1
@@ -27,10 +29,12 @@ SOURCES: Final = frozenset(
     {"orm", "request", "auth", "task", "command", "explicit", "trigger", "import"}
 )
 
+# `gc=False`: they are values without cycles, and a relay holds thousands of them at once, which the
+# collector would visit again and again.
 JSON = Any  # str, bool, None, int with |n| < 2**53, and lists and dicts of these
 
 
-class Actor(msgspec.Struct, frozen=True, omit_defaults=True):
+class Actor(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Who did it. `type` is user, admin, service, system or anonymous."""
 
     type: str = "system"
@@ -40,7 +44,7 @@ class Actor(msgspec.Struct, frozen=True, omit_defaults=True):
     via: str | None = None
 
 
-class Target(msgspec.Struct, frozen=True, omit_defaults=True):
+class Target(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What it was done to. `type` is the model's `label_lower`, `id` its primary key as text."""
 
     type: str
@@ -48,7 +52,7 @@ class Target(msgspec.Struct, frozen=True, omit_defaults=True):
     label: str | None = None
 
 
-class Request(msgspec.Struct, frozen=True, omit_defaults=True):
+class Request(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The HTTP request an event belongs to, already redacted."""
 
     id: str | None = None
@@ -64,14 +68,14 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     body: JSON = None
 
 
-class Redaction(msgspec.Struct, frozen=True, order=True):
+class Redaction(msgspec.Struct, frozen=True, order=True, gc=False):
     """That something was masked, cut or never loaded: where (a dotted path), and by which rule."""
 
     path: str
     rule: str
 
 
-class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """One thing that happened.
 
     `changes` is {field: [old, new]}, `labels` the same as people read it. `sealed` lists the paths
@@ -176,14 +180,12 @@ def decode_batch(payload: bytes) -> list[Event]:
     Raises EncodingError, or UnknownVersion for a newer format.
     """
     try:
-        version = _version.decode(payload).version
-        if version > VERSION:
-            raise UnknownVersion(
-                f"The batch has version {version}; this reader knows {VERSION}. Upgrade the relay."
-            )
         batch = _decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        _refuse_newer(payload)
         raise EncodingError(f"Not a batch of events: {error}") from error
+    if batch.version > VERSION:
+        _refuse_newer(payload)
     for event in batch.events:
         if event.version > VERSION:
             raise UnknownVersion(f"Event {event.id} has version {event.version}.")
@@ -195,18 +197,35 @@ def decode_batch(payload: bytes) -> list[Event]:
     ]
 
 
+def _refuse_newer(payload: bytes) -> None:
+    """Raise UnknownVersion for a batch that says it is of a newer format, whatever is in it."""
+    try:
+        version = _version.decode(payload).version
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return
+    if version > VERSION:
+        raise UnknownVersion(
+            f"The batch has version {version}; this reader knows {VERSION}. Upgrade the relay."
+        )
+
+
 def format_time(moment: datetime) -> str:
     """`YYYY-MM-DDTHH:MM:SS.ffffffZ`, always UTC. Raises ValueError for a naive time."""
     if moment.tzinfo is None:
         raise ValueError("A naive datetime has no place in the log.")
+    if moment.tzinfo is UTC:  # what Django loads, and what an event happens at
+        return moment.isoformat(timespec="microseconds")[:-6] + "Z"
     # A third of the time that strftime takes, and it pads the year.
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 _UUID_VERSION: Final = 7
 _RANDOM_BITS: Final = 74
-_STEP: Final = 1 << 32  # random steps: neighbours cannot be guessed, 2**41 fit in a millisecond
+_STEP_BYTES: Final = 4  # random steps: neighbours cannot be guessed, 2**41 fit in a millisecond
+_FRESH_BYTES: Final = 10
+_POOL_BYTES: Final = 2048
 _CLOCK_SLACK_MS: Final = 1000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class _Ids:
@@ -216,6 +235,8 @@ class _Ids:
         self._lock = threading.Lock()
         self._milliseconds = 0
         self._random = 0
+        self._pool = b""  # asking the system each time would cost more than all the rest
+        self._at = 0
 
     def make(self, now_ns: int) -> uuid.UUID:
         milliseconds = now_ns // 1_000_000
@@ -226,19 +247,38 @@ class _Ids:
                 or milliseconds < self._milliseconds - _CLOCK_SLACK_MS
             ):
                 self._milliseconds = milliseconds
-                self._random = secrets.randbits(_RANDOM_BITS - 1)
+                self._random = self._fresh()
             else:
-                self._random += 1 + secrets.randbelow(_STEP)
+                self._random += 1 + self._take(_STEP_BYTES)
                 if self._random >> _RANDOM_BITS:
                     self._milliseconds += 1
-                    self._random = secrets.randbits(_RANDOM_BITS - 1)
+                    self._random = self._fresh()
             milliseconds, bits = self._milliseconds, self._random
-        return uuid.UUID(int=_layout(milliseconds, bits))
+        return _uuid(_layout(milliseconds, bits))
+
+    def _fresh(self) -> int:
+        """Bits to count up from: the highest is left for that."""
+        return self._take(_FRESH_BYTES) >> (8 * _FRESH_BYTES - _RANDOM_BITS + 1)
+
+    def _take(self, count: int) -> int:
+        if self._at + count > len(self._pool):
+            self._pool, self._at = os.urandom(_POOL_BYTES), 0
+        taken = self._pool[self._at : self._at + count]
+        self._at += count
+        return int.from_bytes(taken)
 
 
 def _layout(milliseconds: int, bits: int) -> int:
     high, low = bits >> 62, bits & ((1 << 62) - 1)
     return (milliseconds << 80) | (_UUID_VERSION << 76) | (high << 64) | (0b10 << 62) | low
+
+
+def _uuid(number: int) -> uuid.UUID:
+    """`uuid.UUID(int=number)` without looking for the five other ways to say it."""
+    made = object.__new__(uuid.UUID)
+    object.__setattr__(made, "int", number)
+    object.__setattr__(made, "is_safe", uuid.SafeUUID.unknown)
+    return made
 
 
 class Emitter:
@@ -253,14 +293,19 @@ class Emitter:
     def stamp(self) -> tuple[uuid.UUID, datetime]:
         """A new id and the moment it stands for, taken from one reading of the clock."""
         now = time.time_ns()
-        seconds, nanoseconds = divmod(now, 1_000_000_000)
-        moment = datetime.fromtimestamp(seconds, UTC).replace(microsecond=nanoseconds // 1000)
-        return self._ids.make(now), moment
+        return self._ids.make(now), _EPOCH + timedelta(microseconds=now // 1000)
 
-    def id_for(self, moment: datetime) -> uuid.UUID:
-        """An id for a moment in the past, random in its lower bits (imports, back-dating)."""
+    def id_for(self, moment: datetime, key: bytes | None = None) -> uuid.UUID:
+        """An id for a moment in the past (imports, back-dating).
+
+        Its lower bits are random, or made from `key`: then the same moment and key give the same.
+        """
         milliseconds = int(moment.timestamp() * 1000)
-        return uuid.UUID(int=_layout(milliseconds, secrets.randbits(_RANDOM_BITS)))
+        if key is None:
+            bits = secrets.randbits(_RANDOM_BITS)
+        else:
+            bits = int.from_bytes(sha256(key).digest()) >> (256 - _RANDOM_BITS)
+        return uuid.UUID(int=_layout(milliseconds, bits))
 
     def numbers(self, count: int) -> int:
         """The first of `count` consecutive numbers for events about to leave the process."""
@@ -275,6 +320,7 @@ _emitter = Emitter()
 
 def emitter() -> Emitter:
     """The emitter of this process."""
+    forks.notice()
     return _emitter
 
 
@@ -283,8 +329,7 @@ def _renew_after_fork() -> None:
     _emitter = Emitter()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_after_fork)
+forks.on_fork(_renew_after_fork)
 
 
 def id_agrees(id_: uuid.UUID, occurred_at: datetime, slack_ms: int = 2 * _CLOCK_SLACK_MS) -> bool:

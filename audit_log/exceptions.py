@@ -10,7 +10,11 @@ AuditLogError
 ├── RecordingFailed         ON_FAILURE is "block" and the batch could not be written
 ├── ImmutableRecord         somebody tried to change or delete what is append-only
 ├── ForkDetected            the ledger is not an extension of the last published checkpoint
-└── InvalidProof            a proof, checkpoint or signature does not hold
+├── InvalidProof            a proof, checkpoint or signature does not hold
+├── PartDamaged             a part of the archive is not what was written
+├── RetentionRefused        archive or purge will not go on: why, with numbers, and what to do
+└── StoreError              the archive's store refused, or could not be reached
+    └── AlreadyThere        something stands under that key: stores never overwrite
 """
 
 from __future__ import annotations
@@ -58,3 +62,19 @@ class ForkDetected(AuditLogError):
 
 class InvalidProof(AuditLogError):
     """A proof, checkpoint or signature does not hold."""
+
+
+class PartDamaged(AuditLogError):
+    """A part of the archive, or its manifest, is not what was written."""
+
+
+class RetentionRefused(AuditLogError):
+    """Archive or purge will not go on: why, with numbers, and what to do."""
+
+
+class StoreError(AuditLogError):
+    """The archive's store refused, or could not be reached. It says what, where, and what to do."""
+
+
+class AlreadyThere(StoreError):
+    """Something stands under that key: stores never overwrite."""

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DatabaseError, router
 from django.db.models import Count, Min, Q, Sum
 
 from audit_log.delivery import outboxes
 from audit_log.ledger import checkpoints
-from audit_log.models import Outbox, Record, Stream
+from audit_log.models import Alert, Outbox, Record, Stream
 from audit_log.recording import losses, spool
+from audit_log.retention import waiting
+from audit_log.retention.waiting import Waiting
+from audit_log.router import ledger_alias
 
 OLD_SECONDS: Final = 300
 # Beat signs every minute what has grown: this long without means that nobody does.
 UNSIGNED_SECONDS: Final = 900
 _REASONS: Final = 5
+_OFTEN: Final = 2  # a mail server may restart
 
 
 @dataclass(frozen=True, slots=True)
 class StreamHealth:
     """One stream: how many records, and how many of them a checkpoint covers.
 
-    `unsigned_seconds` is how long a record has waited for its checkpoint, None if none does.
+    `unsigned_seconds` is how long a record has waited for its checkpoint, None if none does;
+    `overdue` what is past its days in the database, `failures` what keeps its parts from leaving.
     """
 
     name: str
@@ -34,6 +39,8 @@ class StreamHealth:
     signed: int
     signed_at: datetime | None
     unsigned_seconds: float | None
+    overdue: Waiting | None = None
+    failures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,8 @@ class Health:
     """How the log is doing. Ages are in seconds; `losses` are this process's own counts.
 
     `outbox_failing` batches could not be relayed and are tried again; `parked` ones are not.
-    `reasons` says why, most frequent first, for a few of either.
+    `reasons` says why, most frequent first, for a few of either. `unreachable` names the databases
+    that could not be asked, and why. A channel has refused `alerts_failing` alerts more than once.
     """
 
     outbox_batches: int
@@ -53,11 +61,17 @@ class Health:
     spool_files: int
     streams: tuple[StreamHealth, ...]
     losses: dict[str, int]
+    alerts_failing: int = 0
+    unreachable: dict[str, str] = field(default_factory=dict)
 
     @property
     def troubles(self) -> list[str]:
         """What an operator should look at, in words; empty when all is well."""
-        found = []
+        found = [
+            f"The database {alias!r} cannot be asked: {reason}. What is recorded waits in the "
+            "outboxes."
+            for alias, reason in self.unreachable.items()
+        ]
         reasons = f" Why: {'; '.join(self.reasons)}" if self.reasons else ""
         if self.parked:
             found.append(f"{self.parked} batches are parked, and stay so until retried.{reasons}")
@@ -71,7 +85,14 @@ class Health:
         oldest = self.outbox_oldest_seconds
         if oldest is not None and oldest > OLD_SECONDS:
             found.append(f"The oldest batch has waited {oldest:.0f} s: is a worker running?")
-        return found + [text for stream in self.streams if (text := _unsigned(stream))]
+        if self.alerts_failing:
+            found.append(
+                f"{self.alerts_failing} alerts cannot be delivered and are tried again: "
+                "`manage.py audit_log alerts` says why."
+            )
+        found += [text for stream in self.streams if (text := _unsigned(stream))]
+        found += [waiting.in_words(s.overdue) for s in self.streams if s.overdue is not None]
+        return found + [text for stream in self.streams for text in stream.failures]
 
 
 def _unsigned(stream: StreamHealth) -> str | None:
@@ -90,18 +111,25 @@ def _unsigned(stream: StreamHealth) -> str | None:
     )
 
 
-def measure(using: str = DEFAULT_DB_ALIAS) -> Health:
-    """One database: three queries at most, and two for each stream."""
-    outbox = _outbox(using)
-    heads = Stream.objects.using(using).order_by("name")
-    return _health(outbox, tuple(_stream(head, using) for head in heads))
+def measure(using: str | None = None) -> Health:
+    """One database: four queries at most, and four for each stream. Raises DatabaseError."""
+    using = using or ledger_alias()
+    has_ledger = router.allow_migrate_model(using, Stream)
+    return _health(_outbox(using), using if has_ledger else None)
 
 
 def measure_everywhere() -> Health:
-    """The ledger's database, and the outboxes of all."""
-    heads = Stream.objects.using(outboxes.LEDGER).order_by("name")
-    streams = tuple(_stream(head, outboxes.LEDGER) for head in heads)
-    return _health(_together(map(_outbox, outboxes.aliases())), streams)
+    """The ledger's database, and the outboxes of all. One that is down hides no other."""
+    parts: dict[str, _Outbox] = {}
+    unreachable: dict[str, str] = {}
+    for alias in outboxes.aliases():
+        try:
+            parts[alias] = _outbox(alias)
+        except DatabaseError as error:
+            unreachable[alias] = (str(error).splitlines() or [type(error).__name__])[0]
+    ledger = ledger_alias()
+    found = _health(_together(parts.values()), ledger if ledger in parts else None)
+    return replace(found, unreachable=unreachable)
 
 
 @dataclass(slots=True)
@@ -114,7 +142,9 @@ class _Outbox:
     reasons: Counter[str] = field(default_factory=Counter)
 
 
-def _health(outbox: _Outbox, streams: tuple[StreamHealth, ...]) -> Health:
+def _health(outbox: _Outbox, ledger: str | None) -> Health:
+    """`ledger` is None where there is no ledger, or none that answers."""
+    heads = () if ledger is None else Stream.objects.using(ledger).order_by("name")
     return Health(
         outbox_batches=outbox.batches,
         outbox_events=outbox.events,
@@ -123,9 +153,15 @@ def _health(outbox: _Outbox, streams: tuple[StreamHealth, ...]) -> Health:
         parked=outbox.parked,
         reasons=dict(outbox.reasons.most_common(_REASONS)),
         spool_files=len(spool.waiting()),
-        streams=streams,
+        streams=tuple(_stream(head, str(ledger)) for head in heads),
         losses=losses.counts(),
+        alerts_failing=0 if ledger is None else _alerts_failing(ledger),
     )
+
+
+def _alerts_failing(using: str) -> int:
+    due = Alert.objects.using(using).filter(due_at__isnull=False)
+    return due.filter(attempts__gte=_OFTEN).count()
 
 
 def _outbox(using: str) -> _Outbox:
@@ -168,6 +204,8 @@ def _stream(head: Stream, using: str) -> StreamHealth:
         signed=signed,
         signed_at=None if last is None else last.created_at,
         unsigned_seconds=_age(since),
+        overdue=waiting.overdue(head, using),
+        failures=waiting.failures(head.name, using),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
@@ -30,9 +30,9 @@ class AuditMiddleware:
         scope = requests.begin(request)
         if scope is None:
             return self.get_response(request)
-        leave = context.enter(_context(scope))
+        leave = _enter(scope)
         try:
-            response = cast("HttpResponseBase", self.get_response(request))
+            response: HttpResponseBase = self.get_response(request)
             requests.finish(scope, response)
         except BaseException:
             requests.abandon(scope)
@@ -42,15 +42,12 @@ class AuditMiddleware:
         return response
 
     async def _acall(self, request: HttpRequest) -> HttpResponseBase:
-        get_response = cast(
-            "Callable[[HttpRequest], Awaitable[HttpResponseBase]]", self.get_response
-        )
         scope = requests.begin(request)
         if scope is None:
-            return await get_response(request)
-        leave = context.enter(_context(scope))
+            return cast("HttpResponseBase", await self.get_response(request))
+        leave = _enter(scope)
         try:
-            response = await get_response(request)
+            response: HttpResponseBase = await self.get_response(request)
             if requests.is_notable(scope, response.status_code):
                 # Reading the user may query, which the event loop must not wait for.
                 await sync_to_async(requests.finish)(scope, response)
@@ -64,6 +61,6 @@ class AuditMiddleware:
         return response
 
 
-def _context(scope: requests.RequestScope) -> context.Context:
+def _enter(scope: requests.RequestScope) -> Callable[[], None]:
     # Nothing of an earlier request on this thread survives, whatever it left behind.
-    return context.Context(scope=scope, trace_id=scope.trace_id)
+    return context.enter(context.Context(scope=scope, trace_id=scope.trace_id))

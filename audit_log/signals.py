@@ -12,5 +12,8 @@ captured: Final = Signal()
 parked: Final = Signal()
 """A batch was set aside. Arguments: `outbox_id`, `reason`."""
 
+alert_fired: Final = Signal()
+"""A rule of ALERTS reached its threshold. Sent at least once. Argument: `alert`, an Alert."""
+
 tampering_found: Final = Signal()
 """Verification found altered records. Arguments: `findings`, a list of Finding."""

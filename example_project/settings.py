@@ -1,13 +1,17 @@
 """Settings from the environment: the defaults run the bank on a laptop.
 
-A real server sets SECRET_KEY, DATABASE_URL=postgres://…, CELERY_BROKER_URL=amqp://… and
+A real server sets SECRET_KEY, DATABASE_URL=postgres://… (or mysql://…), perhaps
+AUDIT_DATABASE_URL, CELERY_BROKER_URL=amqp://… (or redis://…) and
 AUDIT_LOG_ENCRYPTION_KEYS=2026-11=<base64, 32 bytes>.
 """
 
 from pathlib import Path
 from typing import Any
 
+import django
 import environ
+
+from example_project import servers
 
 env = environ.Env()
 
@@ -62,15 +66,16 @@ TEMPLATES = [
     },
 ]
 
+# sqlite:///path, postgres://…, mysql://…
 DATABASES: dict[str, dict[str, Any]] = {
-    "default": env.db_url("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'bank.sqlite3'}"),
+    "default": servers.database(
+        env.db_url("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'bank.sqlite3'}")
+    ),
 }
-if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    # The site, the worker and the relay write at the same time: take the write lock at BEGIN,
-    # and let readers go on meanwhile.
-    DATABASES["default"].setdefault("OPTIONS", {}).update(
-        transaction_mode="IMMEDIATE", timeout=20, init_command="PRAGMA journal_mode=WAL"
-    )
+# The ledger may have a database of its own, on any engine.
+if has_own_ledger := bool(env.str("AUDIT_DATABASE_URL", default="")):
+    DATABASES["audit"] = servers.database(env.db_url("AUDIT_DATABASE_URL"))
+    DATABASE_ROUTERS = ["audit_log.router.AuditRouter"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = [
@@ -105,11 +110,46 @@ REST_FRAMEWORK = {
 # The memory of one process, which is what `make demo` needs. A site and workers that are processes
 # of their own need a broker: redis://… or amqp://…
 CELERY_BROKER_URL: str = env.str("CELERY_BROKER_URL", default="memory://")
+CELERY_TASK_DEFAULT_QUEUE: str = env.str("CELERY_QUEUE", default="bank")
+# "quorum" for a RabbitMQ of several nodes; others have no such thing and ignore it.
+CELERY_TASK_DEFAULT_QUEUE_TYPE: str = env.str("CELERY_QUEUE_TYPE", default="classic")
+CELERY_TASK_CREATE_MISSING_QUEUE_TYPE = CELERY_TASK_DEFAULT_QUEUE_TYPE
+CELERY_BROKER_TRANSPORT_OPTIONS = servers.transport_options(
+    CELERY_BROKER_URL, CELERY_TASK_DEFAULT_QUEUE
+)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# A request that publishes does not wait for a broker that is down.
+CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1  # a relay at work holds no other task back
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TIMEZONE = TIME_ZONE
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "celerybeat-schedule")
+
+# Alerts are mailed to files in var/mails, unless MAIL_BACKEND says console, locmem or smtp.
+MAIL_BACKEND: str = env.str("MAIL_BACKEND", default="filebased")
+MAIL_OPTIONS: dict[str, Any] = {
+    "filebased": {"file_path": str(VAR_DIR / "mails")},
+    "smtp": {
+        "host": env.str("MAIL_HOST", default="localhost"),
+        "port": env.int("MAIL_PORT", default=25),
+        "timeout": 10,
+    },
+}.get(MAIL_BACKEND, {})
+if django.VERSION >= (6, 1):
+    MAILERS = {
+        "default": {
+            "BACKEND": f"django.core.mail.backends.{MAIL_BACKEND}.EmailBackend",
+            "OPTIONS": MAIL_OPTIONS,
+        }
+    }
+else:
+    EMAIL_BACKEND = f"django.core.mail.backends.{MAIL_BACKEND}.EmailBackend"
+    EMAIL_FILE_PATH = MAIL_OPTIONS.get("file_path")
+    EMAIL_HOST = MAIL_OPTIONS.get("host", "localhost")
+    EMAIL_PORT = MAIL_OPTIONS.get("port", 25)
+    EMAIL_TIMEOUT = MAIL_OPTIONS.get("timeout")
+DEFAULT_FROM_EMAIL = "bank@bank.example"
 
 AUDIT_LOG: dict[str, Any] = {
     "SERVICE": "bank",
@@ -119,7 +159,26 @@ AUDIT_LOG: dict[str, Any] = {
     "SPOOL_DIR": env.str("AUDIT_LOG_SPOOL_DIR", default=str(VAR_DIR / "spool")),
     "REQUESTS": env.str("AUDIT_LOG_REQUESTS", default="notable"),
     "REQUEST_BODY": env.str("AUDIT_LOG_REQUEST_BODY", default="redacted"),
+    "ALERTS": [
+        {
+            "name": "mass_delete",
+            "match": {"action": "delete", "actor_type": "admin"},
+            "measure": "sum(affected)",
+            "threshold": 100,
+            "window": "5m",
+            "group_by": "actor_id",
+            "channels": ["email", "log", "signal"],
+            "to": env.list("ALERT_MAIL_TO", default=["security@bank.example"]),
+        }
+    ],
+    # A folder beside the database; a real server names a bucket, s3://bucket/prefix. boto3 finds
+    # the credentials; an endpoint is for stores other than AWS.
+    "ARCHIVE": env.str("AUDIT_LOG_ARCHIVE", default=(VAR_DIR / "archive").as_uri()),
 }
+if has_own_ledger:
+    AUDIT_LOG["DATABASE"] = "audit"
+if endpoint := env.str("AUDIT_LOG_ARCHIVE_ENDPOINT", default=""):
+    AUDIT_LOG["ARCHIVE_OPTIONS"] = {"endpoint": endpoint, "path_style": True}
 for key in ("INDEX_KEY", "SIGNING_KEY"):
     if value := env.str(f"AUDIT_LOG_{key}", default=""):
         AUDIT_LOG[key] = value

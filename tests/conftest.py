@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -33,7 +34,7 @@ def _need(service: str) -> None:
 
 @pytest.fixture(autouse=True)
 def _marked_services(request: pytest.FixtureRequest) -> None:
-    """Skips a test marked `postgres`, `redis` or `rabbitmq` without its server; fails it in CI."""
+    """Skips a test marked with a service that does not answer; fails it in CI."""
     for service in services.SERVICES:
         if request.node.get_closest_marker(service):
             _need(service)
@@ -43,6 +44,7 @@ def _marked_services(request: pytest.FixtureRequest) -> None:
 def _nothing_of_earlier_tests() -> None:
     """What requests of an earlier test left buffered would be stored by this one."""
     buffer.discard()
+    logging.root.setLevel(logging.WARNING)  # a Celery worker in this process leaves its own
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +52,13 @@ def postgres_dsn() -> dict[str, str]:
     """host, port, user and password of a PostgreSQL server that answers."""
     _need("postgres")
     return dict(services.POSTGRES)
+
+
+@pytest.fixture(scope="session")
+def mysql_dsn() -> dict[str, str]:
+    """host, port, user and password of a MariaDB or MySQL server that answers."""
+    _need("mysql")
+    return dict(services.MYSQL)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 import sys
@@ -21,17 +22,28 @@ POSTGRES = {
     "user": os.environ.get("PGUSER", "postgres"),
     "password": os.environ.get("PGPASSWORD", ""),
 }
+MYSQL = {  # MariaDB's own clients read these names
+    "host": os.environ.get("MYSQL_HOST", "127.0.0.1"),
+    "port": os.environ.get("MYSQL_TCP_PORT", "3306"),
+    "user": os.environ.get("MYSQL_USER", "root"),
+    "password": os.environ.get("MYSQL_PWD", ""),
+}
 
 
 @dataclass(frozen=True)
 class Service:
-    """A server, and the first bytes of its protocol: an open port alone proves nothing."""
+    """A server, and the first bytes of its protocol: an open port alone proves nothing.
+
+    A server that greets is sent nothing; `read` is how many bytes tell who it is.
+    """
 
     name: str
     host: str
     port: int
     hello: bytes
     answers: tuple[bytes, ...]
+    driver: str | None = None
+    read: int = 1
 
     @property
     def address(self) -> str:
@@ -39,10 +51,12 @@ class Service:
 
     def trouble(self, timeout: float = 3.0) -> str | None:
         """Why it cannot be used, or None."""
+        if self.driver is not None and importlib.util.find_spec(self.driver) is None:
+            return f"{self.name}'s driver, {self.driver}, is not installed (docs/databases.md)."
         try:
             with self._connection(timeout) as connection:
                 connection.sendall(self.hello)
-                answer = connection.recv(1)
+                answer = connection.recv(self.read)[-1:]
         except OSError as error:
             return f"{self.name} does not answer at {self.address}: {error}"
         if answer not in self.answers:
@@ -76,6 +90,16 @@ SERVICES = {
         int(POSTGRES["port"]),
         bytes.fromhex("0000000804d2162f"),
         (b"S", b"N"),
+    ),
+    # The server greets: three bytes of length, a zero, and 10 for the protocol (255: an error).
+    "mysql": Service(
+        "MariaDB",
+        MYSQL["host"],
+        int(MYSQL["port"]),
+        b"",
+        (b"\x0a",),
+        driver="MySQLdb",
+        read=5,
     ),
     "redis": _from_url("Redis", REDIS_URL, 6379, b"PING\r\n", (b"+", b"-")),
     # AMQP 0-9-1's protocol header; the first byte back is the type of a method frame.

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.services import POSTGRES
+from tests.services import MYSQL, POSTGRES
 
 DATABASE = os.environ.get("AUDIT_LOG_TEST_DB", "sqlite")
 
@@ -45,7 +45,21 @@ def _postgres(alias: str) -> dict[str, Any]:
     }
 
 
-_databases = {"sqlite": _sqlite, "postgres": _postgres}
+def _mysql(alias: str) -> dict[str, Any]:
+    name = f"audit_log_{alias}_{RUN}"
+    return {
+        "ENGINE": "django.db.backends.mysql",
+        "NAME": os.environ.get(f"AUDIT_LOG_TEST_NAME_{alias.upper()}", name),
+        "TEST": {"NAME": f"test_{name}", "CHARSET": "utf8mb4"},
+        "HOST": MYSQL["host"],
+        "PORT": MYSQL["port"],
+        "USER": MYSQL["user"],
+        "PASSWORD": MYSQL["password"],
+        "OPTIONS": {"charset": "utf8mb4", "isolation_level": "read committed"},
+    }
+
+
+_databases = {"sqlite": _sqlite, "postgres": _postgres, "mysql": _mysql}
 if DATABASE not in _databases:
     raise ValueError(f"AUDIT_LOG_TEST_DB is {DATABASE!r}; it can be {', '.join(_databases)}.")
 DATABASES = {alias: _databases[DATABASE](alias) for alias in ("default", "other")}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import sys
+from types import SimpleNamespace
 
 import pytest
 from django.core import checks
@@ -10,8 +12,10 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.test import override_settings
 
-from audit_log import registry
+from audit_log import conf, registry
 from audit_log.checks import (
+    check_archive,
+    check_databases,
     check_fields,
     check_keys,
     check_middleware,
@@ -23,7 +27,15 @@ from tests.shop.models import Category, Product, Tag
 KEY = base64.b64encode(bytes(32)).decode()
 OURS = "audit_log.middleware.AuditMiddleware"
 OTHER = "django.middleware.common.CommonMiddleware"
-CHECKS = (check_settings, check_fields, check_patterns, check_middleware, check_keys)
+CHECKS = (
+    check_archive,
+    check_settings,
+    check_fields,
+    check_patterns,
+    check_middleware,
+    check_databases,
+    check_keys,
+)
 
 
 def ids(found) -> list[str]:
@@ -76,6 +88,16 @@ def test_wrong_setting_is_e001_and_named(audit_log, said):
         assert (message.id, message.level) == ("audit_log.E001", checks.ERROR)
         assert said in message.msg
         assert check_fields() == check_patterns() == check_keys() == []
+
+
+@pytest.mark.parametrize("key", sorted(conf.KEYS))
+@pytest.mark.parametrize("value", [7.5, object()], ids=["number", "object"])
+def test_wrong_type_of_any_setting_is_e001_and_named(key, value):
+    """J5."""
+    with override_settings(AUDIT_LOG={key: value}):
+        (message,) = check_settings()
+    assert message.id == "audit_log.E001"
+    assert f'"{key}' in message.msg
 
 
 def test_wrong_option_of_a_model_in_the_settings_is_e001_and_names_the_model():
@@ -227,3 +249,73 @@ def test_every_message_says_what_to_do(registered):
         "audit_log.W003",
     }
     assert [message.id for message in found if not message.hint] == []
+
+
+class _Keeps:
+    """A project's router that keeps some of our tables out of some databases."""
+
+    def __init__(self, *names: str, away_from: str) -> None:
+        self.names = names
+        self.alias = away_from
+
+    def allow_migrate(self, db, app_label, model_name=None, **_):
+        ours = app_label == "audit_log" and (not self.names or model_name in self.names)
+        return False if ours and db == self.alias else None
+
+
+APART = {"DATABASE": "other"}
+ROUTER = "audit_log.router.AuditRouter"
+
+
+def test_ledger_apart_with_its_router_is_clean():
+    """J5."""
+    with override_settings(AUDIT_LOG=APART, DATABASE_ROUTERS=[ROUTER]):
+        assert check_databases() == []
+
+
+@pytest.mark.parametrize(
+    ("routers", "said"),
+    [
+        ([], "is not in DATABASE_ROUTERS"),
+        ([_Keeps(away_from="nowhere")], "is not in DATABASE_ROUTERS"),
+        ([_Keeps("record", away_from="other"), ROUTER], "sends the tables of the log elsewhere"),
+    ],
+)
+def test_ledger_apart_without_its_router_is_e007(routers, said):
+    """J5."""
+    with override_settings(AUDIT_LOG=APART, DATABASE_ROUTERS=routers):
+        (message,) = check_databases()
+    assert (message.id, message.level) == ("audit_log.E007", checks.ERROR)
+    assert said in message.msg
+    assert ROUTER in str(message.hint)
+
+
+@pytest.mark.parametrize("audit_log", [{}, APART])
+def test_database_whose_outbox_is_kept_away_is_w006(audit_log):
+    """J5."""
+    routers = [ROUTER, _Keeps(away_from="default")]
+    with override_settings(AUDIT_LOG=audit_log, DATABASE_ROUTERS=routers):
+        (message,) = check_databases()
+    assert (message.id, message.level) == ("audit_log.W006", checks.WARNING)
+    assert "'default'" in message.msg
+    assert "'default'" in str(message.hint)
+
+
+def test_database_without_audited_models_needs_no_outbox():
+    elsewhere = SimpleNamespace(allow_migrate=lambda db, app_label, **_: db != "other")
+    with override_settings(DATABASE_ROUTERS=[elsewhere]):
+        assert check_databases() == []
+
+
+@pytest.mark.parametrize(
+    ("archive", "found"),
+    [("s3://bucket/prefix", ["audit_log.E006"]), ("file:///var/archive", []), ("none", [])],
+)
+def test_a_bucket_without_boto3_is_e006(archive, found, monkeypatch):
+    assert ids(check_archive()) == []
+    with override_settings(AUDIT_LOG={"ARCHIVE": archive}):
+        assert ids(check_archive()) == []
+        monkeypatch.setitem(sys.modules, "boto3", None)  # as where it is not installed
+        messages = check_archive()
+    assert ids(messages) == found
+    assert all("django-audit-ledger[s3]" in str(message.hint) for message in messages)

@@ -64,8 +64,8 @@ def test_an_unknown_key_is_refused_with_the_one_that_was_meant() -> None:
 
 
 def test_a_key_that_no_part_reads_yet_is_refused_rather_than_ignored() -> None:
-    with pytest.raises(ConfigurationError, match='no key "ARCHIVE"'):
-        read(ARCHIVE="s3://bucket")
+    with pytest.raises(ConfigurationError, match='no key "SINKS"'):
+        read(SINKS={})
 
 
 def test_models_may_carry_options() -> None:
@@ -93,3 +93,85 @@ def test_the_settings_are_read_again_when_a_test_overrides_them() -> None:
     assert read(SERVICE="one").service == "one"
     assert read(SERVICE="two").service == "two"
     assert conf.get_settings().service == "tests"
+
+
+def test_streams_and_retention_start_from_the_documented_defaults() -> None:
+    settings = read()
+    kept = settings.retention_of("default")
+    assert (kept.database.days, kept.cold.days, kept.delete.days) == (90, 180, 365)  # type: ignore[union-attr]
+    assert settings.archive is None
+
+
+def test_a_stream_overrides_what_it_names_and_inherits_the_rest() -> None:
+    settings = read(
+        RETENTION={"database": "30d"}, STREAMS={"audit_log": {"retention": {"delete": None}}}
+    )
+    assert settings.retention_of("default").database.days == 30
+    assert settings.retention_of("audit_log").database.days == 30
+    assert settings.retention_of("audit_log").delete is None
+
+
+@pytest.mark.parametrize("profile", ["pci", "hipaa"])
+def test_a_profile_keeps_longer_than_the_defaults(profile: str) -> None:
+    assert read(RETENTION=profile).retention.delete > read().retention.delete  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("RETENTION", "sox", "'pci', 'hipaa'"),
+        ("RETENTION", {"database": "0d"}, "one day at least"),
+        ("RETENTION", {"database": "-5d"}, "must be days"),
+        ("RETENTION", {"database": None}, "must be days"),
+        ("RETENTION", {"database": 90}, "must be days"),
+        ("RETENTION", {"archive": "90d"}, "database, cold, delete"),
+        ("RETENTION", {"database": "400d"}, "cold (180d) comes before database (400d)"),
+        ("RETENTION", {"cold": "90d", "delete": "30d"}, "delete (30d) comes before cold"),
+        ("STREAMS", {"security": {}}, "'security'"),
+        ("STREAMS", {"default": {"match": "action:x"}}, "retention"),
+        ("STREAMS", {"default": {"retention": {"database": "999d"}}}, "comes before database"),
+        ("ARCHIVE", "ftp://x/y", "s3://bucket/prefix"),
+        ("ARCHIVE", "s3://", "s3://bucket/prefix"),
+        ("ARCHIVE", "file://relative/path", "file:///folder"),
+        ("ARCHIVE_OPTIONS", {"secret": "x"}, "endpoint"),
+        ("ARCHIVE_OPTIONS", {"path_style": "yes"}, "path_style"),
+        ("DATABASE", "nowhere", "none of DATABASES"),
+        ("ALERTS", {}, "list of rules"),
+        ("ALERTS", [{}], "needs a name"),
+        ("ALERTS", [{"name": "a", "wen": 1}], "threshold"),
+        ("ALERTS", [{"name": "a", "match": {"password": "x"}}], "match cannot be 'password'"),
+        ("ALERTS", [{"name": "a", "match": {"status": "500"}}], "status is compared with int"),
+        ("ALERTS", [{"name": "a", "measure": "max(x)"}], "sum(affected)"),
+        ("ALERTS", [{"name": "a", "threshold": 0}], "threshold must be 1"),
+        ("ALERTS", [{"name": "a", "threshold": True}], "threshold must be 1"),
+        ("ALERTS", [{"name": "a", "window": "soon"}], "window must be such as"),
+        ("ALERTS", [{"name": "a", "window": "0m"}], "window must be such as"),
+        ("ALERTS", [{"name": "a", "channels": ["pager"]}], "channels cannot be 'pager'"),
+        ("ALERTS", [{"name": "a"}, {"name": "a"}], "two rules called 'a'"),
+    ],
+)
+def test_nonsense_is_refused_at_start(key: str, value: Any, said: str) -> None:
+    """FAULTS: retention mistakes refused at start."""
+    with pytest.raises(ConfigurationError) as error:
+        read(**{key: value})
+    assert key in str(error.value)
+    assert said in str(error.value)
+
+
+def test_a_rule_is_read_with_its_values_as_tuples() -> None:
+    (rule,) = read(
+        ALERTS=[
+            {
+                "name": "mass_delete",
+                "match": {"action": "delete", "actor_type": ["admin", "user"]},
+                "measure": "sum(affected)",
+                "threshold": 100,
+                "window": "5m",
+                "group_by": "actor_id",
+                "channels": ["email", "log", "signal"],
+            }
+        ]
+    ).alerts
+    assert rule.match == {"action": ("delete",), "actor_type": ("admin", "user")}
+    assert rule.window.total_seconds() == 300
+    assert rule.channels == ("email", "log", "signal")

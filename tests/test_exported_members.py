@@ -17,6 +17,7 @@ from audit_log import models
 PUBLIC = [
     "acting",
     "audited",
+    "backfill",
     "beat_schedule",
     "contents",
     "history",

@@ -180,7 +180,7 @@ def test_a_request_that_cannot_be_looked_at_reaches_its_view(
 
     before = losses.counts().get("request_failed", 0)
     monkeypatch.setattr(requests, "read_body", broken)
-    response = AuditMiddleware(lambda request: HttpResponse("ok"))(RequestFactory().get("/"))
+    response = AuditMiddleware(lambda request: HttpResponse("ok"))(RequestFactory().post("/"))
     assert response.content == b"ok"
     assert losses.counts()["request_failed"] == before + 1
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from django.contrib.admin.utils import quote
-from django.db import DEFAULT_DB_ALIAS
 from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 
@@ -17,6 +16,7 @@ from audit_log.admin.rendering import Value, show
 from audit_log.admin.rows import row_of
 from audit_log.models import Record
 from audit_log.reading.contents import labels
+from audit_log.router import ledger_alias
 
 _RELATED: Final = 50
 Facts = list[tuple[str, Value]]
@@ -24,7 +24,7 @@ Facts = list[tuple[str, Value]]
 
 def context(row: Record, links: Links, opened: dict[str, Any] | None = None) -> dict[str, Any]:
     """The template's variables; `opened` is what `reading.contents` gave, where it was asked."""
-    using = row._state.db or DEFAULT_DB_ALIAS
+    using = row._state.db or ledger_alias()
     siblings, more = _same_request(row, using)
     found = labels([row, *siblings])
     model = wording.model_of(row.target_type)

@@ -24,6 +24,7 @@ from audit_log.admin.rendering import TIME_FORMAT
 from audit_log.models import Record, Stream
 from audit_log.reading.search import first_id
 from audit_log.recording.targets import target_type
+from audit_log.router import ledger_alias
 
 TIME, BEGIN, END, BEFORE = "time", "begin", "end", "before"
 ANY_TIME: Final = "any"
@@ -104,7 +105,8 @@ class StreamFilter(_ColumnFilter):
     parameter_name = "stream"
 
     def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, Any]]:
-        names = Stream.objects.order_by("name").values_list("name", flat=True)
+        rows = Stream.objects.using(ledger_alias())
+        names = rows.order_by("name").values_list("name", flat=True)
         return [(name, name) for name in names]
 
 

@@ -27,6 +27,7 @@ from audit_log.models import Record
 from audit_log.reading import access
 from audit_log.recording.targets import target_id, target_type
 from audit_log.recording.values import safe_str
+from audit_log.router import ledger_alias
 
 _PER_PAGE: Final = 50
 _OWN_LOG: Final = "django"  # `?django` leads to the page that stood here before
@@ -76,7 +77,8 @@ def records_of(model: type[Model], key: str) -> QuerySet[Record]:
     except ValidationError:
         return Record.objects.none()
     id_ = target_id(model, pk)
-    return Record.objects.filter(target_type=target_type(model), target_id=id_).order_by("-pk")
+    rows = Record.objects.using(ledger_alias())
+    return rows.filter(target_type=target_type(model), target_id=id_).order_by("-pk")
 
 
 def _name(obj: Model | None, key: str, rows: list[Row]) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from django.contrib import admin, messages
-from django.contrib.admin.options import ShowFacets
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
@@ -18,17 +17,13 @@ from django.utils.translation import gettext_lazy as _
 from audit_log.admin import details, filters, history
 from audit_log.admin.links import Links
 from audit_log.admin.paging import BoundedPaginator
+from audit_log.admin.readonly import ReadOnlyAdmin
 from audit_log.admin.rows import Row, rows_of
 from audit_log.conf import get_settings
 from audit_log.models import Record
 from audit_log.reading import access
 from audit_log.reading.contents import contents
 from audit_log.reading.search import SearchError, search
-
-if TYPE_CHECKING:
-    _Base = admin.ModelAdmin[Record]
-else:
-    _Base = admin.ModelAdmin
 
 VIEW: Final = "audit_log.view_record"
 OPEN: Final = "audit_log.view_sealed"
@@ -89,16 +84,10 @@ class RecordChangeList(ChangeList):
 
 
 @admin.register(Record)
-class RecordAdmin(_Base):
+class RecordAdmin(ReadOnlyAdmin):
     """Lists records, shows one, opens its sealed contents. Needs `view_record`, `view_sealed`."""
 
-    actions = None
-    ordering = ("-id",)
-    sortable_by = ()
-    list_per_page = 100
-    list_max_show_all = 0
-    show_full_result_count = False
-    show_facets = ShowFacets.NEVER
+    view = VIEW
     list_filter = (
         filters.TimeFilter,
         filters.OutcomeFilter,
@@ -115,21 +104,6 @@ class RecordAdmin(_Base):
 
     class Media:
         css = {"all": ("audit_log/admin.css",)}  # noqa: RUF012 - Django's spelling
-
-    def has_view_permission(self, request: HttpRequest, obj: Record | None = None) -> bool:
-        return bool(request.user.has_perm(VIEW))
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return self.has_view_permission(request)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Record | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Record | None = None) -> bool:
-        return False
 
     def has_open_permission(self, request: HttpRequest) -> bool:
         """Whether the user may open sealed contents. Not while nobody could record it."""
@@ -207,7 +181,7 @@ class RecordAdmin(_Base):
     def _record(self, request: HttpRequest, object_id: str) -> Record:
         if not self.has_view_permission(request):
             raise PermissionDenied
-        row = self.get_object(request, unquote(object_id))
+        row: Record | None = self.get_object(request, unquote(object_id))
         if row is None:
             raise Http404
         return row

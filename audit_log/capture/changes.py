@@ -9,6 +9,7 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit_log import context
+from audit_log.capture.brief import UNSURE
 from audit_log.capture.fields import NOT_LOADED, FieldPlan
 from audit_log.capture.labels import label
 from audit_log.capture.plans import Plan
@@ -33,6 +34,23 @@ class Changes:
 
         `kept` is as a snapshot has it, `new` as Python has it.
         """
+        native = item.native
+        if (new is None or type(new) is native) and (kept is None or type(kept) is native):
+            # Most of them: scalars in which there is nothing to mark or to mask.
+            old_json = None if kept is None else item.brief(kept)
+            new_json = None if new is None else item.brief(new)
+            if old_json is not UNSURE and new_json is not UNSURE:
+                if old_json == new_json:
+                    return False
+                self.values[item.name] = [old_json, new_json]
+                if item.policy is Policy.SEALED:
+                    self.sealed.append(item.path)
+                if item.choices is not None:
+                    self._label(item, _choice(item, kept), _choice(item, new))
+                return True
+        return self._add(item, kept, new)
+
+    def _add(self, item: FieldPlan, kept: Any, new: Any) -> bool:
         unknown, old = kept is NOT_LOADED, item.restore(kept)
         old_json, old_marks = (None, ()) if unknown else item.encode(old)
         new_json, new_marks = item.encode(new)
@@ -137,7 +155,8 @@ def of_update(
     changes = Changes()
     telling = False
     for item in items:
-        if changes.add(item, kept.get(item.attname, NOT_LOADED), new[item.attname]):
+        name = item.attname  # a row that is gone again could not tell
+        if name in new and changes.add(item, kept.get(name, NOT_LOADED), new[name]):
             telling = telling or not item.incidental
             _add_relation_label(changes, item, instance, connection)
     return changes if telling else Changes()
@@ -146,5 +165,5 @@ def of_update(
 def _add_relation_label(
     changes: Changes, item: FieldPlan, instance: models.Model, connection: BaseDatabaseWrapper
 ) -> None:
-    if item.field.is_relation and item.policy is Policy.OPEN:
+    if item.relation and item.policy is Policy.OPEN:
         changes.label_relation(item, instance, connection)

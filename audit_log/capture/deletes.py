@@ -30,6 +30,10 @@ _original_delete_batch = DeleteQuery.delete_batch
 _original_raw_delete = models.QuerySet._raw_delete
 
 _collector: ContextVar[Collector | None] = ContextVar("audit_log_collector", default=None)
+# What references of the rows held before Django pointed them elsewhere, on the way to delete them.
+_references: ContextVar[dict[tuple[type[models.Model], Any], dict[str, Any]] | None] = ContextVar(
+    "audit_log_references", default=None
+)
 
 
 def install() -> None:
@@ -52,11 +56,27 @@ def current() -> Collector | None:
 
 
 def _delete(self: Collector) -> Any:
-    token = _collector.set(self)
+    token, references = _collector.set(self), _references.set({})
     try:
         return _original_delete(self)
     finally:
+        _references.reset(references)
         _collector.reset(token)
+
+
+def going(model: type[models.Model]) -> set[Any]:
+    """The keys of the rows of a concrete model that the present deletion takes, as far as known."""
+    collector = _collector.get()
+    data = {} if collector is None else collector.data
+    same = [rows for kind, rows in data.items() if kind._meta.concrete_model is model]
+    return {row.pk for rows in same for row in rows}
+
+
+def remember(model: type[models.Model], key: Any, old: dict[str, Any]) -> None:
+    """Keep what a row that goes referred to, for its own event."""
+    known = _references.get()
+    if known is not None:
+        known.setdefault((model, key), {}).update(old)
 
 
 def _delete_batch(self: DeleteQuery, pk_list: list[Any], using: str) -> int:
@@ -213,6 +233,8 @@ class _Rows:
     def _add(
         self, key: Any, instance: models.Model, held: models.Model, old: dict[str, Any]
     ) -> None:
+        referred = (_references.get() or {}).get((self.plan.model, key), {})
+        old = {**old, **{name: referred[name] for name in referred if name in old}}
         self.rows.append(_Row(key, instance, held, label(instance, self.connection), old))
 
     def _fields(self) -> list[FieldPlan]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit_log.conf import get_settings
 from audit_log.exceptions import RecordingFailed
-from audit_log.recording import losses, outbox, pending
+from audit_log.recording import losses, mysql, pending, postgresql
 
 
 def guarded(
@@ -38,6 +37,6 @@ def guarded(
 def _has_ended_transaction(connection: BaseDatabaseWrapper, error: Exception) -> bool:
     if not pending.in_transaction(connection):
         return False
-    # MySQL rolls back on a deadlock, and goes on as if nothing had been written before.
-    deadlock = connection.vendor == "mysql" and isinstance(error, OperationalError)
-    return deadlock or outbox.is_doomed(connection)
+    if connection.vendor == "mysql":
+        return mysql.has_ended(connection, error)
+    return postgresql.is_in_error(connection)

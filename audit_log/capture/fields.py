@@ -23,6 +23,7 @@ from django.utils import timezone
 from django.utils.functional import Promise
 
 from audit_log import conf
+from audit_log.capture import brief
 from audit_log.events import JSON, Redaction, format_time
 from audit_log.privacy.policies import Policy, field_policy
 from audit_log.privacy.redaction import mask, redact
@@ -55,15 +56,19 @@ class FieldPlan:
     attname: str
     path: str
     field: models.Field[Any, Any]
+    relation: bool
     policy: Policy
     rule: str
     keep_last4: bool
     incidental: bool  # changes by itself (auto_now, last_login): no event on its own
+    set_by_save: bool  # the save itself may change the attribute, though nobody assigned it
     choices: dict[Any, Any] | None
     convert: Callable[[Any], Any]
     keep: Callable[[Any], Any] | None  # how to keep a mutable value; None for immutable ones
     kept: Callable[[Any], Any] | None  # and how to get it back
     exact: Callable[[Any], bool] | None  # whether every database stores a number alike
+    native: type | None  # most values are of this type; None where all take the long way
+    brief: Callable[[Any], JSON]  # a native value as JSON, when that needs no mark; else UNSURE
 
     @property
     def changes_in_place(self) -> bool:
@@ -90,6 +95,8 @@ class FieldPlan:
             return text, _UNMARKED if text == value else (Redaction(self.path, "sanitised"),)
         if (simple := _simple(value, kind)) is not None:
             return simple, _UNMARKED
+        if self.keep is _keep_json and (copied := brief.json_copy(value)) is not brief.UNSURE:
+            return copied, _UNMARKED
         return plain(self._as_text(value) if _opaque(value) else value, self.path)
 
     def _as_text(self, value: Any) -> Any:
@@ -155,20 +162,26 @@ def plan_field(model: type[models.Model], item: models.Field[Any, Any]) -> Field
     """How to look at one field of a model, by its policy and its type."""
     policy = field_policy(model, item)
     keep, kept = _keeping(item)
+    takes_long_way = keep is not None or policy.policy is Policy.MASKED
+    native, shorten = brief.LONG_WAY if takes_long_way else brief.way_of(_target(item))
     return FieldPlan(
         name=item.name,
         attname=item.attname,
         path=f"changes.{item.name}",
         field=item,
+        relation=bool(item.is_relation),
         policy=policy.policy,
         rule=policy.rule,
         keep_last4=policy.keep_last4,
         incidental=bool(getattr(item, "auto_now", False)) or _is_last_login(model, item),
+        set_by_save=bool(getattr(item, "auto_now", False)) or isinstance(item, models.FileField),
         choices=_choices(item),
         convert=_converter(item),
         keep=keep,
         kept=kept,
         exact=_rounded_alike(item) if isinstance(item, models.DecimalField) else None,
+        native=native,
+        brief=shorten,
     )
 
 
@@ -320,10 +333,15 @@ def _copied(value: Any) -> Any:
         return NOT_LOADED
 
 
-def _converter(item: models.Field[Any, Any]) -> Callable[[Any], Any]:
-    """What turns an attribute into the value the database holds, so that equal ones compare so."""
+def _target(item: models.Field[Any, Any]) -> models.Field[Any, Any]:
     while isinstance(item, models.ForeignKey):
         item = item.target_field
+    return item
+
+
+def _converter(item: models.Field[Any, Any]) -> Callable[[Any], Any]:
+    """What turns an attribute into the value the database holds, so that equal ones compare so."""
+    item = _target(item)
     if isinstance(item, models.DecimalField):
         return _decimal(item)
     if isinstance(item, models.DateTimeField):
@@ -365,6 +383,8 @@ def _rounded_alike(item: models.DecimalField[Any, Any]) -> Callable[[Any], bool]
     exponent = Decimal(1).scaleb(-(item.decimal_places or 0))
 
     def exact(value: Any) -> bool:
+        if type(value) is Decimal and value.same_quantum(exponent):
+            return True
         try:
             number: Any = item.to_python(value)
             up = number.quantize(exponent, ROUND_HALF_UP)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from secrets import token_hex  # not uuid4, which a host's test may replace and count
 from typing import Final
 
@@ -20,8 +21,14 @@ def header(request: HttpRequest, name: str) -> str:
 
     From META: `request.headers` is made once, so a middleware that alters META would not be heard.
     """
+    given = request.META.get(_meta_key(name))
+    return str(given) if given else ""
+
+
+@lru_cache(maxsize=16)
+def _meta_key(name: str) -> str:
     key = name.upper().replace("-", "_")
-    return str(request.META.get(key if key.startswith("HTTP_") else f"HTTP_{key}") or "")
+    return key if key.startswith("HTTP_") else f"HTTP_{key}"
 
 
 def decoded(text: str) -> str:

@@ -7,7 +7,6 @@ to the broker can act as somebody else.
 from __future__ import annotations
 
 import base64
-from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -137,7 +136,7 @@ def _enter_eagerly(task_id: str, nobody: Actor) -> None:
     outer = context.current()
     alone = outer.actor is None and outer.scope is None
     context.put(
-        replace(
+        msgspec.structs.replace(
             outer,
             actor=nobody if alone else outer.actor,
             parent_id=task_id,

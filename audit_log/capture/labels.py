@@ -14,7 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from audit_log.capture import snapshots
 from audit_log.capture.plans import Plan, plan_of
 from audit_log.privacy.redaction import MASK
-from audit_log.recording import outbox, pending
+from audit_log.recording import outbox, pending, postgresql
 from audit_log.recording.targets import MAX_LABEL, label_of
 
 _MIN_PART = 4  # shorter beginnings of a secret are in any text
@@ -40,11 +40,12 @@ def _shielded(instance: models.Model, connection: BaseDatabaseWrapper) -> str:
     if connection.vendor != "postgresql" or not pending.in_transaction(connection):
         return label_of(instance)
     shield = _Shield(connection)
-    connection.execute_wrappers.append(shield)
+    # Outermost: a transaction that begins with its first statement begins with our savepoint.
+    connection.execute_wrappers.insert(0, shield)
     try:
         return label_of(instance)
     finally:
-        connection.execute_wrappers.pop()
+        connection.execute_wrappers.remove(shield)
         shield.lift()
 
 
@@ -56,8 +57,8 @@ class _Shield:
         self.up = False
 
     def __call__(self, execute: Callable[..., Any], *arguments: Any) -> Any:
-        if not self.up and not outbox.is_doomed(self.connection):
-            outbox.execute_postgresql(self.connection, "SAVEPOINT audit_log_label")
+        if not self.up and not postgresql.is_in_error(self.connection):
+            postgresql.execute(self.connection, "SAVEPOINT audit_log_label")
             self.up = True
         return execute(*arguments)
 
@@ -65,9 +66,9 @@ class _Shield:
         if not self.up:
             return
         sql = "RELEASE SAVEPOINT audit_log_label"
-        if outbox.is_doomed(self.connection):
+        if postgresql.is_in_error(self.connection):
             sql = f"ROLLBACK TO SAVEPOINT audit_log_label; {sql}"
-        outbox.execute_postgresql(self.connection, sql)
+        postgresql.execute(self.connection, sql)
 
 
 def _secrets(instance: models.Model, plan: Plan) -> list[str]:

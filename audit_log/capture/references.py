@@ -106,12 +106,20 @@ class _Rows:
                 self.found += query
 
     def capture(self) -> None:
-        """One event for each row whose reference was another one before."""
+        """One event for each row whose reference was another one before.
+
+        None for rows that the same deletion takes: where foreign keys are checked at once (MariaDB)
+        Django empties their references first, and then deletes them.
+        """
         value = self.value.pk if isinstance(self.value, models.Model) else self.value
         mark = pending.mark(self.connection)
         attname = self.item.attname
+        going = deletes.going(self.plan.model)
         for instance in self.found:
             old = {attname: instance.__dict__.get(attname)}
+            if instance.pk in going:
+                deletes.remember(self.plan.model, instance.pk, old)
+                continue
             found = changes.of_update([self.item], instance, old, {attname: value}, self.connection)
             if found.values:
                 event = changes.row_event(

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from fnmatch import fnmatchcase
-from functools import cached_property, partial
+from functools import partial
 from time import perf_counter  # by name: a host's test may replace time.perf_counter
 from typing import Any, Final
 
 from django.core.handlers.wsgi import WSGIRequest
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.http import HttpRequest, HttpResponseBase
-from django.urls import ResolverMatch, resolve
+from django.utils.functional import cached_property  # before 3.12 functools' has a lock for all
 from django.utils.module_loading import import_string
 
 from audit_log import context
 from audit_log.capture import usage
 from audit_log.capture.bodies import SAFE_METHODS, read_body, redact_body
 from audit_log.capture.headers import decoded, header, request_id, trace_id
+from audit_log.capture.places import MAX_PATH, Place, origin, place_of
 from audit_log.capture.users import read_user, seen_user
 from audit_log.conf import get_settings
 from audit_log.events import Actor, Event, Redaction, Request
 from audit_log.privacy.addresses import ADDRESS_HEADERS, client_address
 from audit_log.privacy.encryption import blind_index
-from audit_log.privacy.redaction import MASK, redact_path, redact_query, sensitive_path
+from audit_log.privacy.redaction import redact_query
 from audit_log.recording import buffer, losses, pending
 from audit_log.recording.people import actor_of
 from audit_log.recording.values import clean
 
-_MAX_PATH: Final = 2048
 _MAX_AGENT: Final = 512
 _MAX_ROUTE: Final = 200
 _MAX_REDACTIONS: Final = 64
@@ -38,27 +37,40 @@ _DENIED: Final = frozenset({401, 403})
 
 
 class RequestScope:
-    """One HTTP request (a `context.Scope`)."""
+    """One HTTP request (a `context.Scope`).
+
+    Most requests have no event: what only an event asks for is worked out when it asks.
+    """
+
+    notable = False
+    ended = False
+    body: bytes | None = None
+    _actor: Actor | None = None
+    _seen_user: Any = None
+    _tenant: str | None = None
+    _tenant_known = False
+    _request: Request | None = None
+    _session_key: Any = None
+    _known_place: Place | None = None
 
     def __init__(self, request: HttpRequest) -> None:
         settings = get_settings()
         self.http = request
         self.started = perf_counter()
-        self.notable = False
-        self.ended = False
         self.is_counted = settings.requests != "off" and not excluded(request)
-        self.body = read_body(request) if self.is_counted else None
+        if self.is_counted and request.method not in SAFE_METHODS:
+            self.body = read_body(request)
         self.trace_id = trace_id(request)
         # As they came: a middleware may put the client's word for its address into REMOTE_ADDR.
-        self._arrived = {name: request.META.get(name) for name in ADDRESS_HEADERS}
+        meta = request.META
+        self._arrived = [meta.get(name) for name in ADDRESS_HEADERS]
         self._given_id = header(request, settings.request_id_header)
-        self._actor: Actor | None = None
-        self._seen_user: Any = None
-        self._reading: set[int] = set()  # threads
-        self._tenant: str | None = None
-        self._tenant_known = False
-        self._request: Request | None = None
-        self._match: ResolverMatch | None = None
+
+    @cached_property
+    def _reading(self) -> set[int]:
+        """The threads that find the user out."""
+        made: set[int] = self.__dict__.setdefault("_reading", set())
+        return made
 
     @cached_property
     def id(self) -> str:
@@ -70,7 +82,8 @@ class RequestScope:
     @cached_property
     def ip(self) -> str | None:
         """The client's address."""
-        return client_address(self._arrived, get_settings().trusted_proxies)
+        arrived = dict(zip(ADDRESS_HEADERS, self._arrived, strict=True))
+        return client_address(arrived, get_settings().trusted_proxies)
 
     def actor(self) -> Actor | None:
         """Who is logged in now; None where that cannot be read. Leaves the request as it was."""
@@ -92,19 +105,19 @@ class RequestScope:
 
     def request(self) -> Request:
         """What an event says about the request it happened in."""
-        session = self._session()
-        known = self._request
-        if known is None or known.route is None or known.session != session:
-            path, _ = self._path()
+        known, session_key = self._request, self._find_session_key()
+        if known is None or known.route is None or self._session_key != session_key:
+            session = blind_index("session", session_key) if session_key else None
             self._request = known = Request(
                 id=self.id,
                 method=clean(str(self.http.method or ""))[:16],
                 route=self.route(),
-                path=path,
+                path=self._place().path,
                 ip=self.ip,
                 user_agent=self._agent(),
                 session=session,
             )
+            self._session_key = session_key  # last: another thread may ask meanwhile
         return known
 
     def tenant(self) -> str | None:
@@ -133,55 +146,28 @@ class RequestScope:
             return None
         return clean(match.view_name or match.route or "")[:_MAX_ROUTE] or None
 
-    def _resolved(self) -> ResolverMatch | None:
-        """How the URL resolves, or would: a middleware may write before Django has looked."""
-        match: ResolverMatch | None = getattr(self.http, "resolver_match", None) or self._match
-        if match is None:
-            # The second is what APPEND_SLASH redirects to.
-            for path in (self.http.path_info, f"{self.http.path_info}/"):
-                try:
-                    self._match = resolve(path, getattr(self.http, "urlconf", None))
-                except Exception:  # noqa: BLE001, S112 - Resolver404, or a converter's own
-                    continue
-                return self._match
-        return match
-
-    def _is_sensitive(self) -> bool:
-        """Whether the path, or the name of its view, says log-in, password, token or reset."""
-        match = self._resolved()
-        name = "" if match is None else match.url_name or ""
-        return sensitive_path(self.http.path) or sensitive_path(name)
-
-    def _path(self) -> tuple[str, list[Redaction]]:
-        path, match = self.http.path, self._resolved()
-        if match is None:
-            return _beginning(path)
-        named: dict[str, Any] = getattr(match, "captured_kwargs", match.kwargs)
-        captured = named or {f"arg{n}": value for n, value in enumerate(match.args)}
-        if self._is_sensitive():
-            # Whatever it is called there, it opens something. Numbers are keys of rows.
-            captured = {
-                name if str(value).isdigit() else f"token_{n}": value
-                for n, (name, value) in enumerate(captured.items())
-            }
-        path, marks = redact_path(path, captured, **get_settings().key_names)
-        return clean(path)[:_MAX_PATH], marks
+    def _place(self) -> Place:
+        """Worked out again only if a middleware, or Django's resolver, has changed the request."""
+        source, known = origin(self.http), self._known_place
+        if known is None or known.origin != source:
+            self._known_place = known = place_of(self.http, source)
+        return known
 
     def _query(self) -> tuple[str | None, list[Redaction]]:
         raw = str(self.http.META.get("QUERY_STRING") or "")
         if not raw:
             return None, []
-        if self._is_sensitive():
+        if self._place().is_sensitive:
             return None, [Redaction("request.query", "path:sensitive")]
         # ASGI has decoded it; WSGI hands bytes over as Latin-1.
         raw = decoded(raw) if isinstance(self.http, WSGIRequest) else clean(raw)
         query, marks = redact_query(raw, **get_settings().key_names)
-        return query[:_MAX_PATH], marks
+        return query[:MAX_PATH], marks
 
     def _body(self) -> tuple[Any, list[Redaction]]:
         if not self.body:
             return None, []
-        if self._is_sensitive():
+        if self._place().is_sensitive:
             return None, [Redaction("request.body", "path:sensitive")]
         return redact_body(self.http, self.body)
 
@@ -189,18 +175,17 @@ class RequestScope:
         agent = self.http.META.get("HTTP_USER_AGENT")
         return decoded(str(agent))[:_MAX_AGENT] if agent else None
 
-    def _session(self) -> str | None:
+    def _find_session_key(self) -> str | None:
         key = getattr(getattr(self.http, "session", None), "session_key", None)
-        return blind_index("session", key) if isinstance(key, str) else None
+        return key if isinstance(key, str) else None
 
     def event(self, response: HttpResponseBase | None, milliseconds: int) -> Event:
         """The event of the request itself; without a response it ended before there was one."""
         status = None if response is None else response.status_code
         base = self.request()
-        _, redactions = self._path()
         query, in_query = self._query()
         body, in_body = self._body()
-        redactions = [*redactions, *in_query, *in_body]
+        redactions = [*self._place().marks, *in_query, *in_body]
         return context.new_event(
             "request",
             source="request",
@@ -233,19 +218,10 @@ def _outcome(status: int | None) -> str:
     return "failure" if status >= _ERROR else "success"
 
 
-def _beginning(path: str) -> tuple[str, list[Redaction]]:
-    """A path that no view has, without what follows a word such as `reset`."""
-    segments = path.split("/")
-    for n, segment in enumerate(segments[:-1], 1):
-        if any(segments[n:]) and sensitive_path(segment):
-            marks = [Redaction("request.path", "path:sensitive")]
-            return clean("/".join([*segments[:n], MASK]))[:_MAX_PATH], marks
-    return clean(path)[:_MAX_PATH], []
-
-
 def excluded(request: HttpRequest) -> bool:
     """Whether `EXCLUDE_PATHS` names the request's path."""
-    return any(fnmatchcase(request.path, pattern) for pattern in get_settings().exclude_paths)
+    patterns = get_settings().exclude_paths
+    return bool(patterns) and any(fnmatchcase(request.path, pattern) for pattern in patterns)
 
 
 def begin(request: HttpRequest) -> RequestScope | None:
@@ -263,8 +239,9 @@ def is_notable(scope: RequestScope, status: int) -> bool:
     """Whether the request gets an event of its own."""
     if not scope.is_counted:
         return False
-    unsafe = scope.http.method not in SAFE_METHODS
-    return get_settings().requests == "all" or unsafe or status >= _ERROR or scope.notable
+    if scope.notable or status >= _ERROR or scope.http.method not in SAFE_METHODS:
+        return True
+    return get_settings().requests == "all"
 
 
 def finish(scope: RequestScope, response: HttpResponseBase) -> None:
@@ -272,9 +249,17 @@ def finish(scope: RequestScope, response: HttpResponseBase) -> None:
 
     A streamed response is recorded once its last byte is sent.
     """
-    if not scope.ended:
-        scope.ended = True
-        _guarded(_finish, scope, response)
+    if scope.ended:
+        return
+    scope.ended = True
+    try:
+        status = response.status_code
+        if scope.is_counted:
+            usage.count(scope.route(), status, _elapsed(scope))
+        if is_notable(scope, status):
+            _record_at_end(scope, response)
+    except Exception:  # noqa: BLE001 - the response is made; it must be sent
+        losses.warn("request_failed", "A request could not be recorded.")
 
 
 def abandon(scope: RequestScope) -> None:
@@ -282,36 +267,28 @@ def abandon(scope: RequestScope) -> None:
     if not scope.ended:
         scope.ended = True
         if is_notable(scope, 0):
-            _guarded(_record, scope, None)
+            _record(scope, None)
 
 
-def _guarded(call: Callable[..., None], *args: Any) -> None:
-    try:
-        call(*args)
-    except Exception:  # noqa: BLE001 - the response is made; it must be sent
-        losses.warn("request_failed", "A request could not be recorded.")
-
-
-def _finish(scope: RequestScope, response: HttpResponseBase) -> None:
-    status = response.status_code
-    if scope.is_counted:
-        usage.count(scope.route(), status, _elapsed(scope))
-    if not is_notable(scope, status):
-        return
+def _record_at_end(scope: RequestScope, response: HttpResponseBase) -> None:
     if response.streaming:
         closers: Any = response
-        closers._resource_closers.append(partial(_guarded, _record, scope, response))
+        closers._resource_closers.append(partial(_record, scope, response))
     else:
         _record(scope, response)
 
 
 def _record(scope: RequestScope, response: HttpResponseBase | None) -> None:
-    event = scope.event(response, _elapsed(scope))
-    connection = connections[DEFAULT_DB_ALIAS]
-    if connection.in_atomic_block:
-        pending.add(connection, event)
-    else:
-        buffer.enqueue(event)
+    """Write or buffer the event of a request. Never raises."""
+    try:
+        event = scope.event(response, _elapsed(scope))
+        connection = connections[DEFAULT_DB_ALIAS]
+        if connection.in_atomic_block:
+            pending.add(connection, event)
+        else:
+            buffer.enqueue(event)
+    except Exception:  # noqa: BLE001 - the response is made; it must be sent
+        losses.warn("request_failed", "A request could not be recorded.")
 
 
 def _elapsed(scope: RequestScope) -> int:

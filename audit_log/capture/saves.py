@@ -127,22 +127,13 @@ def _save_table(  # noqa: PLR0913, PLR0917 - Django's signature
         guarded("capture_failed", save.note, connection=save.connection, updated=bool(updated))
         return updated
     with pending.bracket(save.connection):
-        save.read_before(force_insert=bool(force_insert))
-        updated = _original_save_table(*arguments)
-        guarded(
-            "capture_failed",
-            save.capture,
-            connection=save.connection,
-            updated=bool(updated),
-            source="import" if raw else "orm",
-        )
-    return updated
+        return save.write(arguments, force_insert=bool(force_insert), raw=raw)
 
 
 class _Save:
     """One write of one row. `kept` is what is known of it, as snapshots have it."""
 
-    __slots__ = ("connection", "instance", "items", "kept", "plan")
+    __slots__ = ("connection", "differing", "instance", "items", "kept", "plan")
 
     def __init__(
         self,
@@ -156,17 +147,34 @@ class _Save:
         self.connection = connection
         self.items = items
         self.kept: Mapping[str, Any] = snapshots.old_values(instance, plan, connection.alias)
+        self.differing: list[FieldPlan] | None = None
 
     def changes_nothing(self) -> bool:
         """Whether a loaded row is written back as it was: then no query and no transaction."""
         if self.instance._state.adding or self.plan.unsteady or self._asks_the_database():
             return False
         values, kept = self.instance.__dict__, self.kept
+        self.differing = self._differing()
         return all(
             item.incidental
             or item.same(kept.get(item.attname, NOT_LOADED), values.get(item.attname, NOT_LOADED))
-            for item in self.items
+            for item in self.differing
         )
+
+    def _differing(self) -> list[FieldPlan]:
+        """The written fields that are not surely as they were, once the save is done."""
+        values, kept = self.instance.__dict__, self.kept
+        found = []
+        for item in self.items:
+            name = item.attname
+            old, new = kept.get(name, NOT_LOADED), values.get(name, NOT_LOADED)
+            if item.set_by_save or not (
+                new is old
+                or (type(new) is type(old) is item.native and new == old)  # most of them
+                or item.compare(old, new)
+            ):
+                found.append(item)
+        return found
 
     def _asks_the_database(self) -> bool:
         """Whether old values are read: where asked for, and for a row of another database."""
@@ -185,17 +193,32 @@ class _Save:
             return  # Django inserts without looking
         row = read_rows(self.plan, [self.instance.pk], self.connection).get(self.instance.pk)
         if row is not None:
-            self.kept = row
+            self.kept, self.differing = row, None
+
+    def write(self, arguments: tuple[Any, ...], *, force_insert: bool, raw: bool) -> Any:
+        """Let Django write the row, and capture that. What Django returns."""
+        self.read_before(force_insert=force_insert)
+        updated = _original_save_table(*arguments)
+        guarded(
+            "capture_failed",
+            self.capture,
+            connection=self.connection,
+            updated=bool(updated),
+            source="import" if raw else "orm",
+        )
+        return updated
 
     def capture(self, *, updated: bool, source: str = "orm") -> None:
         """Make the event, and note what the row holds now."""
         instance, plan, connection = self.instance, self.plan, self.connection
-        new = self._read_back()
         if updated:
-            differing = self._differing(new)
+            differing = self.differing
+            if differing is None or plan.unsteady:
+                differing = self._differing()
+            new = self._read_back(differing)
             found = changes.of_update(differing, instance, self.kept, new, connection)
-            new = {item.attname: new[item.attname] for item in differing}
         else:
+            new = self._read_back(self.items)
             found = changes.of_creation(plan, instance, new, connection)
         if found.values or not updated:
             event = changes.row_event(
@@ -210,23 +233,13 @@ class _Save:
             pending.add(connection, event)
         self._note(new)
 
-    def _differing(self, new: Mapping[str, Any]) -> list[FieldPlan]:
-        """The fields that are not surely as they were."""
-        kept = self.kept
-        return [
-            item
-            for item in self.items
-            if (name := item.attname) in new
-            and item.compare(kept.get(name, NOT_LOADED), new[name]) is not True
-        ]
-
     def note(self, *, updated: bool) -> None:
         """After a save without an event: it changed nothing, or capture is suspended."""
         if not updated and not context.current().suspended:
             self.capture(updated=False)  # the row was gone, and has been inserted again
             return
         suspended = context.current().suspended
-        values = self._values()
+        values = self._values(self.items)
         self._note(
             {
                 item.attname: NOT_LOADED if _is_expression(value) else value
@@ -242,19 +255,20 @@ class _Save:
         if values or mark is not None:
             snapshots.written(self.instance, self.plan, self.connection.alias, values, mark)
 
-    def _values(self) -> dict[str, Any]:
+    def _values(self, items: Sequence[FieldPlan]) -> dict[str, Any]:
         values = self.instance.__dict__
-        return {item.attname: values.get(item.attname, NOT_LOADED) for item in self.items}
+        return {item.attname: values.get(item.attname, NOT_LOADED) for item in items}
 
-    def _read_back(self) -> dict[str, Any]:
+    def _read_back(self, items: Sequence[FieldPlan]) -> dict[str, Any]:
         """What was written; where only the row tells (expressions, rounding), what it holds."""
-        values = self._values()
-        asked = [
-            item.attname
-            for item in self.items
-            if (item.exact is not None or type(values[item.attname]) not in _CERTAIN)
-            and _only_the_row_tells(item, values)
-        ]
+        held, values = self.instance.__dict__, {}
+        asked = []
+        for item in items:
+            name = item.attname
+            value = values[name] = held.get(name, NOT_LOADED)
+            certain = item.exact is None and type(value) in _CERTAIN
+            if not certain and _only_the_row_tells(item, value):
+                asked.append(name)
         if asked:
             rows = read_rows(self.plan, [self.instance.pk], self.connection, lock=False)
             row = rows.get(self.instance.pk, {})
@@ -270,8 +284,7 @@ def _is_expression(value: Any) -> bool:
     return hasattr(value, "resolve_expression")
 
 
-def _only_the_row_tells(item: FieldPlan, values: Mapping[str, Any]) -> bool:
-    value = values[item.attname]
+def _only_the_row_tells(item: FieldPlan, value: Any) -> bool:
     if value is NOT_LOADED or _is_expression(value):
         return True
     return item.exact is not None and value is not None and not item.exact(value)

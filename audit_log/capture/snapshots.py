@@ -125,13 +125,26 @@ def _set(instance: models.Model, snapshot: Snapshot) -> None:
 
 def _newest(instance: models.Model, plan: Plan) -> Snapshot | None:
     """The snapshot that stands; a row as loaded becomes one when first needed."""
-    kept = getattr(instance._state, _ATTRIBUTE, None)
-    if kept is None or isinstance(kept, Snapshot):
-        return _standing(kept)
+    kept = instance._state.__dict__.get(_ATTRIBUTE)
+    if kept is None:
+        return None
+    if kept.__class__ is Snapshot:
+        return _collapsed(instance, kept)
     if len(kept) != len(plan.attnames):
         return None  # pickled before the model got another field
     row = (instance._state.db, plan.key_in(kept))
     snapshot = Snapshot(dict(zip(plan.attnames, kept, strict=True)), row)
+    _set(instance, snapshot)
+    return snapshot
+
+
+def _collapsed(instance: models.Model, snapshot: Snapshot) -> Snapshot | None:
+    """The snapshot that stands, in one layer where all of them have committed."""
+    if snapshot.mark is None:
+        return snapshot
+    if not snapshot.mark.settled:
+        return _standing(snapshot)
+    snapshot = Snapshot(_merged(_layers(snapshot)), snapshot.row)
     _set(instance, snapshot)
     return snapshot
 
@@ -180,15 +193,12 @@ def _note(
     if mark is not None:
         mark.rows.add((plan.root, row[1]))
     base = _newest(instance, plan)
-    if base is not None and base.row == row:
-        if mark is None or base.mark is mark:
-            # Committed as all before it; or both stand or fall together.
-            known = base.values if base.mark is mark else _merged(_layers(base))
-            previous = None if mark is None else base.previous
-            _set(instance, Snapshot({**known, **values}, row, mark, previous))
-            return
-        if base.mark is not None and base.mark.settled:
-            base = Snapshot(_merged(_layers(base)), row)
+    if base is not None and base.row == row and (mark is None or base.mark is mark):
+        # Committed as all before it; or both stand or fall together.
+        known = base.values if base.mark is mark else _merged(_layers(base))
+        previous = None if mark is None else base.previous
+        _set(instance, Snapshot({**known, **values}, row, mark, previous))
+        return
     _set(instance, Snapshot(values, row, mark, base))
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import atexit
-import os
 import threading
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from time import time_ns  # by name: a host's test may replace time.time
 from typing import Final
 
+from audit_log import forks
 from audit_log.events import VERSION, Actor, Event, Request, emitter
 from audit_log.recording import buffer, nudge
 
@@ -22,9 +22,12 @@ _MINUTE_NS: Final = 60_000_000_000
 
 @dataclass(slots=True)
 class _Count:
-    requests: int = 0
     errors: int = 0
     latencies: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_MS) + 1))
+
+    @property
+    def requests(self) -> int:
+        return sum(self.latencies)
 
 
 _counts: dict[tuple[int, str], _Count] = {}
@@ -37,26 +40,34 @@ def _after_fork() -> None:
     _counts.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+forks.on_fork(_after_fork)
 
 
 def count(route: str | None, status: int, milliseconds: int) -> None:
     """Add one request. Routes beyond a thousand share one line, so memory is bounded."""
-    minute = time_ns() // _MINUTE_NS
-    key = (minute, route or "(unresolved)")
+    forks.notice()
+    key = (time_ns() // _MINUTE_NS, route or "(unresolved)")
+    bucket = bisect_left(BOUNDS_MS, milliseconds)
     with _lock:
-        if key not in _counts and len(_counts) >= _MAX_ROUTES:
-            key = (minute, _OTHER)
         entry = _counts.get(key)
         is_new = entry is None
         if entry is None:
-            entry = _counts[key] = _Count()
-        entry.requests += 1
-        entry.errors += status >= _ERROR
-        entry.latencies[bisect_left(BOUNDS_MS, milliseconds)] += 1
+            entry, is_new = _room_for(key)
+        entry.latencies[bucket] += 1
+        if status >= _ERROR:
+            entry.errors += 1
     if is_new:  # the thread has to be there; it looks again by itself
         nudge.wake(committed=False)
+
+
+def _room_for(key: tuple[int, str]) -> tuple[_Count, bool]:
+    """The line of a route without one, and whether it is new. Under the lock."""
+    if len(_counts) >= _MAX_ROUTES:
+        key = (key[0], _OTHER)
+        if key in _counts:
+            return _counts[key], False
+    entry = _counts[key] = _Count()
+    return entry, True
 
 
 def emit(*, everything: bool = False) -> None:

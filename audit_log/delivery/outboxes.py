@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, router
+from django.db import DatabaseError, connections, router
 
 from audit_log import conf
 from audit_log.models import Outbox
 from audit_log.recording import losses
-
-LEDGER: Final = DEFAULT_DB_ALIAS
+from audit_log.router import ledger_alias
 
 _known: dict[str, bool] = {}
 
@@ -27,8 +24,9 @@ def aliases() -> list[str]:
     Those that have the table. Replicas have it too, but every batch on them is on its way already:
     name what they mirror in `DATABASES[...]["TEST"]["MIRROR"]`, as Django asks for.
     """
-    others = [alias for alias in connections if alias != LEDGER and _has_outbox(alias)]
-    return [LEDGER, *sorted(others)]
+    ledger = ledger_alias()
+    others = [alias for alias in connections if alias != ledger and _has_outbox(alias)]
+    return [ledger, *sorted(others)]
 
 
 def _has_outbox(alias: str) -> bool:

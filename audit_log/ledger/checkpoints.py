@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from django.db import DEFAULT_DB_ALIAS, transaction
+from django.db import transaction
 
 from audit_log.conf import get_settings
 from audit_log.exceptions import AuditLogError, ForkDetected, InvalidProof
@@ -17,6 +17,7 @@ from audit_log.ledger import heads, notes
 from audit_log.ledger.merkle import consistency_proof, verify_consistency
 from audit_log.models import Checkpoint, Stream
 from audit_log.privacy.encryption import signing_seeds
+from audit_log.router import ledger_alias
 
 IDLE: Final = timedelta(minutes=10)
 
@@ -57,12 +58,13 @@ def last(stream: str, using: str) -> Checkpoint | None:
     return Checkpoint.objects.using(using).filter(stream=stream).order_by("-size", "-id").first()
 
 
-def sign_all(using: str = DEFAULT_DB_ALIAS, *, force: bool = False) -> list[Checkpoint]:
+def sign_all(using: str | None = None, *, force: bool = False) -> list[Checkpoint]:
     """Sign each stream that grew, or that was silent for ten minutes; `force` signs all.
 
     Raises ForkDetected for ledgers that do not extend their last checkpoints; all others are
     signed nevertheless.
     """
+    using = using or ledger_alias()
     names = Stream.objects.using(using).order_by("name").values_list("name", flat=True)
     signed: list[Checkpoint] = []
     forks: list[ForkDetected] = []

@@ -6,11 +6,13 @@ An auditor needs only the standard library to rebuild them:
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -25,13 +27,15 @@ MAX_DEPTH: Final = 64  # events stop at 20; this bounds the recursion
 
 _IDS: Final = ("id",)
 _TIMES: Final = ("occurred_at", "recorded_at")
-_INTEGERS: Final = ("version", "sequence", "emitter_seq", "status", "duration_ms", "affected")
+_EARLY_INTEGERS: Final = ("version", "emitter_seq", "status", "duration_ms", "affected")
+_INTEGERS: Final = (*_EARLY_INTEGERS, "sequence")
 _TEXTS: Final = (
     *("stream", "service", "emitter", "action", "outcome", "source"),
     *("actor_type", "actor_id", "actor_via", "session_token"),
     *("target_type", "target_id", "tenant"),
     *("request_id", "trace_id", "parent_id", "method", "route", "path"),
 )
+_SCALARS: Final = (*_TEXTS, *_EARLY_INTEGERS)
 _LISTS: Final = ("changed_fields", "redactions")
 _CONTENTS: Final = ("changes", "data")
 _SEALED: Final = ("sealed_actor", "sealed_data")
@@ -43,6 +47,14 @@ ENTRY_COLUMNS: Final = tuple(
 _REQUIRED: Final = ("version", "id", "stream", "occurred_at", "action")
 _LATE: Final = ("recorded_at", "sequence")  # known only under the stream's lock
 
+_KEY_TYPES: Final = {str}
+_TEXT_TYPES: Final = {str, type(None)}
+_FLOAT: Final = re.compile(rb"[:\[,]-?[0-9]+[.eE]")
+_DIGITS: Final = bytes.maketrans(b"123456789", b"0" * 9)
+_LONG_NUMBER: Final = b"0" * 16  # as long as 2**53
+
+_pick_texts = itemgetter(*_TEXTS)
+_pick_numbers = itemgetter(*_EARLY_INTEGERS)
 _encoder = msgspec.json.Encoder(order="sorted")
 _formatted = lru_cache(maxsize=4)(format_time)  # a batch is recorded at one moment
 
@@ -54,13 +66,33 @@ def canonical(value: JSON) -> bytes:
     are not text, nesting deeper than 64, and everything JSON has no word for.
     """
     _check(value, MAX_DEPTH)
-    return _encode(value)
+    encoded = _encode(value)
+    # Also what only looks like one, a backslash before u0000: then each text is looked at.
+    if b"\\u0000" in encoded:
+        _refuse_nul(value)
+    return encoded
+
+
+def canonical_decoded(value: JSON) -> bytes:
+    """Canonical JSON of a dictionary that was itself decoded from JSON. Raises EncodingError.
+
+    Its types need no look, and what else JSON can hold shows in the encoded bytes; where it may,
+    `canonical` decides.
+    """
+    encoded = _encode(value)
+    is_plain = (
+        encoded.count(b"{") + encoded.count(b"[") <= MAX_DEPTH
+        and b"\\u0000" not in encoded
+        and _LONG_NUMBER not in encoded.translate(_DIGITS)
+        and _FLOAT.search(encoded) is None
+    )
+    return encoded if is_plain else canonical(value)
 
 
 def _encode(value: JSON) -> bytes:
     try:
         return _encoder.encode(value)
-    except (TypeError, UnicodeEncodeError) as error:
+    except (TypeError, UnicodeEncodeError, RecursionError) as error:
         raise EncodingError(f"Not canonical JSON: {error}") from error
 
 
@@ -88,12 +120,25 @@ def entry_bytes(columns: Mapping[str, Any], kept: Mapping[str, str] | None = Non
 
 
 class EntryTemplate:
-    """An entry but for `sequence` and `recorded_at`: built before the stream's lock is taken."""
+    """An entry but for `sequence` and `recorded_at`: built before the stream's lock is taken.
+
+    `digests` are those of `changes` and `data` (hex), from who has just made them.
+    """
 
     __slots__ = ("_head", "_middle", "_tail")
 
-    def __init__(self, columns: Mapping[str, Any], kept: Mapping[str, str] | None = None) -> None:
-        entry = _encode(_members(columns, kept or {}) | {"recorded_at": "", "sequence": 0})
+    def __init__(
+        self,
+        columns: Mapping[str, Any],
+        kept: Mapping[str, str] | None = None,
+        *,
+        digests: Mapping[str, str] | None = None,
+    ) -> None:
+        members = _members(columns)
+        members |= _digests(columns, kept or {}) if digests is None else digests
+        members |= _sealed_digests(columns, kept or {})
+        members["recorded_at"], members["sequence"] = "", 0
+        entry = _encode(members)
         # Quotes within text are escaped, so these bytes occur once: where the keys stand.
         self._head, _, rest = entry.partition(b'"recorded_at":""')
         self._middle, _, self._tail = rest.partition(b'"sequence":0')
@@ -107,33 +152,44 @@ class EntryTemplate:
         return self._head + late + self._tail
 
 
-def _members(columns: Mapping[str, Any], kept: Mapping[str, str]) -> dict[str, JSON]:
-    """Return the entry's members as JSON, without the late two, nulls and empty collections."""
+def _members(columns: Mapping[str, Any]) -> dict[str, JSON]:
+    """Return the open members as JSON, without the late two, nulls and empty collections."""
     missing = [name for name in _REQUIRED if columns.get(name) is None]
     if missing:
         raise EncodingError(f"A record needs {', '.join(missing)}.")
     if columns["version"] != ENTRY_VERSION:
         raise UnknownVersion(f"The record has version {columns['version']!r}, not {ENTRY_VERSION}.")
-    members: dict[str, JSON] = {
-        "id": _id(columns["id"]),
-        "occurred_at": _time("occurred_at", columns["occurred_at"]),
-    }
-    for name in _TEXTS:
-        if (value := columns.get(name)) is not None:
-            members[name] = _text(name, value)
-    for name in _INTEGERS:
-        if name not in _LATE and (value := columns.get(name)) is not None:
-            members[name] = _integer(name, value)
-    members |= _lists(columns)
-    members |= _digests(columns, kept)
+    texts, numbers = _picked(columns)
+    # All at once; what is not of its type, or too large, is looked at one by one, and refused.
+    if not set(map(type, texts)) <= _TEXT_TYPES or "\0" in "".join(filter(None, texts)):
+        for name, text in zip(_TEXTS, texts, strict=True):
+            _text(name, "" if text is None else text)
+    for name, number in zip(_EARLY_INTEGERS, numbers, strict=True):
+        if number is not None:
+            _integer(name, number)
+    scalars = zip(_SCALARS, (*texts, *numbers), strict=True)
+    members: dict[str, JSON] = {name: value for name, value in scalars if value is not None}
+    members["id"] = _id(columns["id"])
+    members["occurred_at"] = _time("occurred_at", columns["occurred_at"])
+    if columns.get("changed_fields") or columns.get("redactions"):
+        members |= _lists(columns)
     return members
+
+
+def _picked(columns: Mapping[str, Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """The values of the text columns, and those of the numbers."""
+    try:
+        return _pick_texts(columns), _pick_numbers(columns)
+    except KeyError:  # a column that is not there is null
+        get = columns.get
+        return tuple(map(get, _TEXTS)), tuple(map(get, _EARLY_INTEGERS))
 
 
 def _lists(columns: Mapping[str, Any]) -> dict[str, JSON]:
     members: dict[str, JSON] = {}
     if fields := columns.get("changed_fields"):
         names = _items("changed_fields", fields)
-        members["changed_fields"] = sorted(_text("changed_fields", name) for name in names)
+        members["changed_fields"] = sorted([_text("changed_fields", name) for name in names])
     if redactions := columns.get("redactions"):
         members["redactions"] = [
             _redaction(redaction) for redaction in _items("redactions", redactions)
@@ -151,6 +207,11 @@ def _digests(columns: Mapping[str, Any], kept: Mapping[str, str]) -> dict[str, J
             members[name] = contents_digest(_bytes("salt", salt), contents)
         elif digest := kept.get(name):
             members[name] = _text(name, digest)
+    return members
+
+
+def _sealed_digests(columns: Mapping[str, Any], kept: Mapping[str, str]) -> dict[str, JSON]:
+    members: dict[str, JSON] = {}
     for name in _SEALED:
         if sealed := columns.get(name):
             members[name] = sha256(_bytes(name, sealed)).hexdigest()
@@ -169,7 +230,9 @@ def _id(value: object) -> str:
 def _time(name: str, value: object) -> str:
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise EncodingError(f"{name} must be an aware datetime, not {value!r}.")
-    return _formatted(value.astimezone(UTC))  # in UTC, equal times are the same time
+    if value.tzinfo is not UTC:  # in UTC, equal times are the same time
+        value = value.astimezone(UTC)
+    return _formatted(value)
 
 
 # No coercion: a column that read back as another type would make another leaf.
@@ -209,20 +272,20 @@ def _redaction(value: object) -> JSON:
 
 
 def _check(value: object, depth: int) -> None:
-    """Refuse what the encoder would accept and canonical JSON does not hold.
+    """Refuse what the encoder would accept and canonical JSON does not hold, NUL excepted.
 
     Exact types only: enumerations and subclasses of text encode as something else elsewhere.
     """
-    if type(value) is str:
-        if "\0" in value:
-            raise EncodingError("Canonical JSON holds no NUL.")
-    elif type(value) is int:
-        if not -MAX_INTEGER <= value <= MAX_INTEGER:
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return
+    if kind is int:
+        if not -MAX_INTEGER <= value <= MAX_INTEGER:  # type: ignore[operator]
             raise EncodingError("Canonical JSON holds no integer of 2**53 or beyond: use text.")
     elif isinstance(value, (dict, list, tuple)):
         _check_members(value, depth)
-    elif value is not None and type(value) is not bool:
-        raise EncodingError(f"Canonical JSON holds no {type(value).__name__}.")
+    else:
+        raise EncodingError(f"Canonical JSON holds no {kind.__name__}.")
 
 
 def _check_members(
@@ -230,13 +293,23 @@ def _check_members(
 ) -> None:
     if depth == 0:
         raise EncodingError(f"Canonical JSON is nested {MAX_DEPTH} deep at most.")
+    members: Iterable[object] = value
     if isinstance(value, dict):
-        for key in value:
-            if type(key) is not str:
-                raise EncodingError("Canonical JSON has text as keys.")
-            _check(key, 0)
-        members: Iterable[object] = value.values()
-    else:
-        members = value
+        if not set(map(type, value)) <= _KEY_TYPES:
+            raise EncodingError("Canonical JSON has text as keys.")
+        members = value.values()
     for member in members:
-        _check(member, depth - 1)
+        if type(member) is not str and member is not None:  # most are, and need no call
+            _check(member, depth - 1)
+
+
+def _refuse_nul(value: object) -> None:
+    if isinstance(value, str):
+        if "\0" in value:
+            raise EncodingError("Canonical JSON holds no NUL.")
+    elif isinstance(value, dict):
+        _refuse_nul(list(value))
+        _refuse_nul(list(value.values()))
+    elif isinstance(value, (list, tuple)):
+        for member in value:
+            _refuse_nul(member)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from django.db import DEFAULT_DB_ALIAS
-
 from audit_log import signals
 from audit_log.recording.explicit import record
+from audit_log.router import ledger_alias
 
 MAX_FINDINGS: Final = 1_000  # a stream; what is worse than that needs no more lines
 _SHOWN: Final = 10
@@ -33,10 +32,12 @@ class Finding:
 class Verified:
     """What one verification looked at, and what it found; each dict is by stream.
 
-    `signed` is how many records the last checkpoint that holds vouches for.
+    `signed` is how many records the last checkpoint that holds vouches for; `purged` how many, from
+    the first on, are not there to be looked at.
     """
 
     streams: dict[str, int] = field(default_factory=dict)
+    purged: dict[str, int] = field(default_factory=dict)
     roots: dict[str, str] = field(default_factory=dict)
     checkpoints: int = 0
     signed: dict[str, int] = field(default_factory=dict)
@@ -48,8 +49,9 @@ class Verified:
         return not self.findings
 
 
-def announce(result: Verified, using: str = DEFAULT_DB_ALIAS) -> None:
+def announce(result: Verified, using: str | None = None) -> None:
     """Record that the ledger was verified; of findings, also tell the project's receivers."""
+    using = using or ledger_alias()
     sizes = {name: str(size) for name, size in result.streams.items()}
     if result.ok:
         record("audit_log.verified", data={"streams": sizes}, using=using)

@@ -96,6 +96,12 @@ class Frontier:
         self.size += len(leaf_hashes)
         return filled
 
+    @property
+    def peaks(self) -> tuple[bytes, ...]:
+        """The roots of the perfect subtrees of the tree: with them a `CompactRange` goes on."""
+        nodes = _Nodes(self.size, frontier_reader(self, lambda _level, _index: b""))
+        return tuple(nodes.perfect(*span) for span in _perfect_ranges(0, self.size))
+
     def root(self) -> bytes:
         """Return the root of the whole tree. Reads nothing but the frontier itself."""
         return root_at(self.size, frontier_reader(self, lambda _level, _index: b""))
@@ -259,6 +265,16 @@ class CompactRange:
 def root_at(size: int, read: TileReader) -> bytes:
     """Return the root the tree had at `size`. Reads one tile a level, the right-most."""
     return _Nodes(size, read).span(0, size) if size else EMPTY_ROOT
+
+
+def frontier_at(size: int, read: TileReader) -> Frontier:
+    """Return the frontier that the tree had at `size`: one tile a level, none wholly before it."""
+    tiles = [
+        read(level, size >> TILE_HEIGHT * (level + 1), width)
+        for level, width in enumerate(_partial_widths(size))
+        if width
+    ]
+    return Frontier(size, b"".join(tiles))
 
 
 def inclusion_proof(index: int, size: int, read: TileReader) -> list[bytes]:

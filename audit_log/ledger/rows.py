@@ -39,13 +39,12 @@ class Unreadable:
 Row = dict[str, Any] | Unreadable
 
 
-def numbered(stream: str, size: int, using: str) -> Iterator[Row]:
-    """The rows numbered 0 to `size` - 1 in that order: columns by name, a chunk at a time.
+def numbered(stream: str, start: int, size: int, using: str) -> Iterator[Row]:
+    """The rows numbered `start` to `size` - 1 in that order: columns by name, a chunk at a time.
 
     By number and not by cursor, so that no transaction stays open. Rows of the same number come
     one after the other.
     """
-    start = 0
     while start < size:
         rows = Record.objects.using(using).filter(
             stream=stream, sequence__gte=start, sequence__lt=size
@@ -64,14 +63,14 @@ def numbered(stream: str, size: int, using: str) -> Iterator[Row]:
             start = int(last) + 1
 
 
-def outside(stream: str, using: str, size: Any | None) -> Iterator[Row]:
-    """The rows of a stream whose number is not in 0 to `size` - 1; without a size, all.
+def outside(stream: str, using: str, first: Any, size: Any | None) -> Iterator[Row]:
+    """The rows of a stream whose number is not in `first` to `size` - 1; without a size, all.
 
-    `size` may be a subquery: rows and size are then those of one moment.
+    Both may be subqueries: rows and numbers are then those of one moment.
     """
     rows = Record.objects.using(using).filter(stream=stream)
     if size is not None:
-        rows = rows.filter(Q(sequence__lt=0) | Q(sequence__gte=size))
+        rows = rows.filter(Q(sequence__lt=first) | Q(sequence__gte=size))
     for sequence, id_ in _names(rows.order_by("sequence")).iterator(chunk_size=_CHUNK):
         yield Unreadable(sequence, id_, "")
 

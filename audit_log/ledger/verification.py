@@ -3,6 +3,8 @@
 Rows stream by in the order of their numbers, in constant memory, without a lock or a long
 transaction: what is appended meanwhile is left for the next time. A finding names the record.
 Blind indexes are not proved (erasure nulls them), nor is the order within `changed_fields`.
+Of what was purged, the tree above the leaves is left: the roots show that it is the signed one, and
+the log itself must account for the purge.
 """
 
 from __future__ import annotations
@@ -10,38 +12,41 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from django.db import DEFAULT_DB_ALIAS
 from django.db.models import QuerySet, Subquery
 
-from audit_log.exceptions import AuditLogError, EncodingError
-from audit_log.ledger import checkpoints, heads, merkle
+from audit_log.exceptions import EncodingError, InvalidProof
+from audit_log.ledger import heads, merkle
 from audit_log.ledger.entries import entry_bytes
 from audit_log.ledger.findings import MAX_FINDINGS, Enough, Finding, Findings, Verified
+from audit_log.ledger.headless import Headless
 from audit_log.ledger.merkle import HASH_BYTES, TILE_WIDTH, CompactRange, Frontier
+from audit_log.ledger.purges import account_for, is_sound, purged_now, where_records_begin
 from audit_log.ledger.rows import Row, Unreadable, name_of, numbered, outside, sequence_of
+from audit_log.ledger.signatures import Signature, check_beyond, up_to
 from audit_log.models import Checkpoint, Record, Stream, Tile
+from audit_log.router import ledger_alias
 
 _NO_HASH: Final = b"\0" * HASH_BYTES
 
-_CHECKPOINTS: Final = 500
 _LEVELS: Final = 8  # of 8 bits each: sizes have 63
 Progress = Callable[[str, int, int], None]
 
 
 def verify(
-    using: str = DEFAULT_DB_ALIAS, *, stream: str | None = None, progress: Progress | None = None
+    using: str | None = None, *, stream: str | None = None, progress: Progress | None = None
 ) -> Verified:
     """Verify one stream, or all. `progress(stream, done, size)` is called now and then."""
+    using = using or ledger_alias()
     result = Verified()
     for name in streams(using) if stream is None else [stream]:
         # Only what is needed: another column of an altered row may not even load.
-        heads_ = Stream.objects.using(using).only("name", "size", "partial")
+        heads_ = Stream.objects.using(using).only("name", "size", "partial", "purged")
         head = heads_.filter(pk=name).first()
         try:
             if head is None:
-                _Headless(name, using, result).run()
+                Headless(name, using, result).run()
             else:
                 _Verification(head, using, result, progress).run()
         except Enough:
@@ -50,8 +55,9 @@ def verify(
     return result
 
 
-def streams(using: str = DEFAULT_DB_ALIAS) -> list[str]:
+def streams(using: str | None = None) -> list[str]:
     """Every stream that any table of the ledger names, whether it has a head or not."""
+    using = using or ledger_alias()
     names = set(Stream.objects.using(using).values_list("name", flat=True))
     tables: list[QuerySet[Any]] = [
         Record.objects.using(using),
@@ -63,31 +69,14 @@ def streams(using: str = DEFAULT_DB_ALIAS) -> list[str]:
     return sorted(names)
 
 
-class _Headless(Findings):
-    """What there is of a stream that has no head row."""
-
-    def run(self) -> None:
-        self.result.streams[self.name] = 0
-        for row in outside(self.name, self.using, None):
-            self.find("extra", "its stream has no head", *name_of(row))
-        if Checkpoint.objects.using(self.using).filter(stream=self.name).exists():
-            self.find("head", "the head is gone, but there are checkpoints of the stream", 0)
-        if Tile.objects.using(self.using).filter(stream=self.name).exists():
-            self.find("head", "the head is gone, but there are tiles of the stream", 0)
-
-
 def _leaf_of(row: Row) -> bytes:
     if isinstance(row, Unreadable):
         raise EncodingError(row.why)
     return merkle.leaf_hash(entry_bytes(row))
 
 
-class _Signature(NamedTuple):
-    """A checkpoint whose note holds and says what its columns say."""
-
-    id: int
-    size: int
-    root: str
+class _Overtaken(Exception):
+    """What was being looked at has been purged meanwhile; the verification has moved on."""
 
 
 class _Verification(Findings):
@@ -105,29 +94,32 @@ class _Verification(Findings):
         self.size = 0
         self.frontier: Frontier | None = None  # what the head says, if it makes sense
         self.partial = b""  # the leaf hashes that are not in a full tile yet
+        self.purged = 0  # where the records begin, as far as is known
         self.stored = CompactRange()
         self.shown = CompactRange()
         self.rebuilt = Frontier()  # the tiles that the stored leaf hashes give
         self.leaves: list[bytes] = []  # of the tile at work, not yet in `rebuilt`
         self.tile = b""  # its stored leaf hashes
+        self.tile_index = -1
         self.lost = False  # a leaf hash is gone for good: nothing above it can be recomputed
         self.forked = False  # a signed root did not come out; later ones cannot
         self.doubtful: list[Finding] = []  # rows other than their hashes since the last signature
-        self.signatures: Iterator[_Signature] = iter(())
-        self.next_signature: _Signature | None = None
+        self.signatures: Iterator[Signature] = iter(())
+        self.next_signature: Signature | None = None
 
     def run(self) -> None:
         self._read_head()
         self.result.streams[self.name] = self.size
-        self.signatures = self._good_signatures()
+        self.signatures = up_to(self.size, self)
         self.next_signature = next(self.signatures, None)
         try:
+            self._begin(where_records_begin(self.head, self.size, self))
             self._check_rows()
         finally:
             self._settle()
         self._check_head()
         self._check_extra()
-        self._check_signatures_beyond()
+        check_beyond(self.size, self)
 
     def _read_head(self) -> None:
         try:
@@ -144,22 +136,71 @@ class _Verification(Findings):
         self.partial = self.frontier.partial_tile(0)
         self.result.roots[self.name] = self.frontier.root().hex()
 
+    def _begin(self, purged: int) -> None:
+        """Go on from `purged`: so far the tree is what the tiles say; signatures will judge it."""
+        self._settle()
+        self.leaves.clear()
+        self.purged = purged
+        self.rebuilt = self._frontier_at_purged()
+        self.result.purged[self.name] = self.purged
+        peaks = self.rebuilt.peaks
+        self.stored = CompactRange(self.rebuilt.size, peaks)
+        self.shown = CompactRange(self.rebuilt.size, peaks)
+        self._check_signed()
+
+    def _frontier_at_purged(self) -> Frontier:
+        while True:
+            try:
+                reader = heads.reader_of(self.head, self.using)
+                return merkle.frontier_at(self.purged, reader)
+            except (EncodingError, InvalidProof) as error:
+                now = purged_now(self.name, self.using)
+                if self.purged < now <= self.size:
+                    self.purged = now  # more was purged meanwhile
+                    continue
+                self.lost = True
+                self.find("tile", f"the tree below record {self.purged} is lost: {error}")
+                return merkle.frontier_at(self.purged, lambda _l, _i, width: _NO_HASH * width)
+
     def _check_rows(self) -> None:
-        for row in numbered(self.name, self.size, self.using):
-            sequence = sequence_of(row)
-            if type(sequence) is not int or sequence < self.stored.size:
-                self.find("extra", "its number is no number, or another record's", *name_of(row))
-                continue
-            for missing in range(self.stored.size, sequence):
-                self._missing(missing)
-            self._check_row(row, sequence)
-        for missing in range(self.stored.size, self.size):
-            self._missing(missing)
+        for row in numbered(self.name, self.purged, self.size, self.using):
+            while True:
+                with suppress(_Overtaken):
+                    self._check_numbered(row)
+                    break
+        while self.stored.size < self.size:
+            with suppress(_Overtaken):
+                self._check_gap(self.size)
         self._close_tile()
 
+    def _check_numbered(self, row: Row) -> None:
+        sequence = sequence_of(row)
+        if type(sequence) is int and sequence < self.purged:
+            return  # purged since it was read
+        if type(sequence) is not int or sequence < self.stored.size:
+            self.find("extra", "its number is no number, or another record's", *name_of(row))
+            return
+        self._check_gap(sequence)
+        self._check_row(row, sequence)
+
+    def _check_gap(self, end: int) -> None:
+        """Records that are not there: purged since the verification began, or deleted."""
+        if self.stored.size < end:
+            self._follow_purge()
+        for missing in range(self.stored.size, end):
+            self._missing(missing)
+
+    def _follow_purge(self) -> None:
+        """Move on if a purge has come past this place; raises _Overtaken when it has."""
+        now = purged_now(self.name, self.using)
+        if self.stored.size < now <= self.size and now > self.purged:
+            account_for(now, self)
+            self._begin(now)
+            raise _Overtaken
+
     def _missing(self, sequence: int) -> None:
-        self.find("missing", "the record was deleted", sequence)
         leaf = self._stored_leaf(sequence)
+        self.find("missing", "the record was deleted", sequence)
         self.lost = self.lost or leaf is None
         self._append(leaf or _NO_HASH, leaf or _NO_HASH)
 
@@ -185,8 +226,11 @@ class _Verification(Findings):
         self.stored.add(stored)
         self.shown.add(shown)
         self.leaves.append(stored)
-        if len(self.leaves) == TILE_WIDTH:
+        if self.stored.size % TILE_WIDTH == 0:
             self._close_tile()
+        self._check_signed()
+
+    def _check_signed(self) -> None:
         while self.next_signature is not None and self.next_signature.size <= self.stored.size:
             self._check_root(self.next_signature)
             self.next_signature = next(self.signatures, None)
@@ -201,8 +245,9 @@ class _Verification(Findings):
 
     def _stored_leaf(self, sequence: int) -> bytes | None:
         index, offset = divmod(sequence, TILE_WIDTH)
-        if offset == 0:
+        if index != self.tile_index:
             self.tile = self._leaf_tile(index)
+            self.tile_index = index
         leaf = self.tile[offset * HASH_BYTES : (offset + 1) * HASH_BYTES]
         return leaf if len(leaf) == HASH_BYTES else None
 
@@ -222,6 +267,8 @@ class _Verification(Findings):
             self.find("tile", f"{where} was altered: {error}", first)
             return b""
         if hashes is None:
+            if level == 0:
+                self._follow_purge()
             self.find("tile", f"{where} is gone", first)
         elif len(hashes) != merkle.TILE_BYTES:
             self.find("tile", f"{where} was altered: it has {len(hashes)} bytes", first)
@@ -249,51 +296,23 @@ class _Verification(Findings):
 
     def _check_extra(self) -> None:
         """Rows that nobody appended. One statement, hence one moment: a relay may be appending."""
-        now = Stream.objects.using(self.using).filter(pk=self.name).values("size")
-        size = self.size if self.frontier is None else Subquery(now)
-        for row in outside(self.name, self.using, size):
-            self.find("extra", "it was never appended: the stream is shorter", *name_of(row))
-
-    def _good_signatures(self) -> Iterator[_Signature]:
-        """The checkpoints up to the stream's size, in the order in which they were signed."""
-        last = 0
-        while chunk := self._checkpoints(id__gt=last, size__lte=self.size):
-            for row in chunk:
-                signature = self._opened(row)
-                if signature is not None:
-                    yield signature
-            last = chunk[-1]["id"]
-
-    def _check_signatures_beyond(self) -> None:
-        """Checkpoints for more records than there are. One statement, hence one moment."""
-        now = Stream.objects.using(self.using).filter(pk=self.name).values("size")
-        beyond = [self._opened(row) for row in self._checkpoints(size__gt=Subquery(now))]
-        last = max((s for s in beyond if s is not None), key=lambda s: s.size, default=None)
-        if last is not None and last.size > self.size:
+        now = Stream.objects.using(self.using).filter(pk=self.name)
+        size = self.size if self.frontier is None else Subquery(now.values("size"))
+        sound = is_sound(self.head.purged, self.size)
+        purged = Subquery(now.values("purged")) if sound else self.purged
+        for row in outside(self.name, self.using, purged, size):
+            below = type(sequence := sequence_of(row)) is int and 0 <= sequence < self.purged
             message = (
-                f"checkpoint {last.id} signed {last.size} records, but the stream ends after "
-                f"{self.size}: the others were removed"
+                "it stands among records that are purged"
+                if below
+                else "it was never appended: the stream is shorter"
             )
-            self.find("missing", message, self.size)
+            self.find("extra", message, *name_of(row))
 
-    def _checkpoints(self, **where: Any) -> list[dict[str, Any]]:
-        rows: Any = Checkpoint.objects.using(self.using).filter(stream=self.name, **where)
-        return list(rows.order_by("id").values("id", "size", "root", "note")[:_CHECKPOINTS])
-
-    def _opened(self, row: dict[str, Any]) -> _Signature | None:
-        self.result.checkpoints += 1
-        name = f"checkpoint {row['id']} at {row['size']}"
-        try:
-            said = checkpoints.opened(row["note"], self.name)
-        except AuditLogError as error:
-            self.find("checkpoint", f"{name} does not hold: {error}")
-            return None
-        if (said.size, said.root.hex()) != (row["size"], row["root"]):
-            self.find("checkpoint", f"{name} was altered: its note says {said.size}")
-            return None
-        return _Signature(row["id"], said.size, said.root.hex())
-
-    def _check_root(self, signature: _Signature) -> None:
+    def _check_root(self, signature: Signature) -> None:
+        if signature.size < self.purged:
+            self._check_purged_root(signature)
+            return
         if signature.size < self.stored.size:
             self.find("checkpoint", f"checkpoint {signature.id} is out of its order")
         if signature.size != self.stored.size or self.lost or self.forked:
@@ -312,6 +331,20 @@ class _Verification(Findings):
             self.find("checkpoint", message, since)
             return
         self.result.signed[self.name] = signature.size
+
+    def _check_purged_root(self, signature: Signature) -> None:
+        """A checkpoint of what is purged, where the tree that is left still gives its root."""
+        tile, rest = divmod(signature.size, TILE_WIDTH)
+        if rest and tile < self.purged // TILE_WIDTH:
+            return  # its last leaves are gone
+        with suppress(EncodingError, InvalidProof):
+            root = merkle.root_at(signature.size, heads.reader_of(self.head, self.using))
+            if root.hex() != signature.root:
+                message = (
+                    f"checkpoint {signature.id} signed another root for the first "
+                    f"{signature.size} records, which are purged"
+                )
+                self.find("checkpoint", message, signature.size)
 
     def _settle(self, *, as_signed: bool = False) -> None:
         """Report the rows in doubt; `as_signed`: it is their hashes that were altered."""

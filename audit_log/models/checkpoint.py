@@ -7,16 +7,17 @@ from typing import ClassVar
 from django.db import models
 
 from audit_log.models.append_only import AppendOnly, AppendOnlyQuerySet
+from audit_log.models.text import ExactCharField, ExactTextField
 
 
 class Checkpoint(AppendOnly):
     """A C2SP signed note over (origin, size, root)."""
 
     id = models.BigAutoField(primary_key=True)
-    stream = models.CharField(max_length=64)
+    stream = ExactCharField(max_length=64)
     size = models.BigIntegerField()
-    root = models.CharField(max_length=64)
-    note = models.TextField()
+    root = ExactCharField(max_length=64)
+    note = ExactTextField()
     created_at = models.DateTimeField()
 
     objects = AppendOnlyQuerySet.as_manager()

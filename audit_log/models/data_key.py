@@ -6,6 +6,8 @@ from typing import ClassVar
 
 from django.db import models
 
+from audit_log.models.text import ExactCharField
+
 
 class DataKey(models.Model):
     """`wrapped` is the key under the ring; null once it was destroyed, which erases its person.
@@ -14,7 +16,7 @@ class DataKey(models.Model):
     """
 
     id = models.UUIDField(primary_key=True)
-    scope = models.CharField(max_length=255)
+    scope = ExactCharField(max_length=255)
     generation = models.IntegerField(default=0)
     since = models.BigIntegerField(default=0)
     wrapped = models.BinaryField(null=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.db import models
 
+from audit_log.models.text import ExactCharField
+
 
 class Outbox(models.Model):
     """One encrypted batch. `parked_at` is set when it was set aside, with the reason."""
@@ -15,7 +17,7 @@ class Outbox(models.Model):
     attempts = models.SmallIntegerField(default=0, db_default=0)
     next_attempt_at = models.DateTimeField(null=True)
     parked_at = models.DateTimeField(null=True)
-    parked_reason = models.CharField(max_length=500, null=True)  # noqa: DJ001 - unset is not ""
+    parked_reason = ExactCharField(max_length=500, null=True)
 
     class Meta:
         verbose_name = "outbox batch"

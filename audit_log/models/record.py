@@ -8,6 +8,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from audit_log.models.append_only import AppendOnly, AppendOnlyQuerySet
+from audit_log.models.text import ExactCharField
 
 
 class Record(AppendOnly):
@@ -20,29 +21,29 @@ class Record(AppendOnly):
 
     id = models.UUIDField(primary_key=True)
     version = models.SmallIntegerField()
-    stream = models.CharField(max_length=64)
+    stream = ExactCharField(max_length=64)
     sequence = models.BigIntegerField()
     occurred_at = models.DateTimeField(_("time"))
     recorded_at = models.DateTimeField()
-    service = models.CharField(max_length=64, null=True)  # noqa: DJ001
-    emitter = models.CharField(max_length=32, null=True)  # noqa: DJ001
+    service = ExactCharField(max_length=64, null=True)
+    emitter = ExactCharField(max_length=32, null=True)
     emitter_seq = models.BigIntegerField(null=True)
-    action = models.CharField(max_length=128)
-    outcome = models.CharField(max_length=16)
-    actor_type = models.CharField(max_length=16, null=True)  # noqa: DJ001
-    actor_id = models.CharField(max_length=255, null=True)  # noqa: DJ001
-    actor_via = models.CharField(max_length=255, null=True)  # noqa: DJ001
-    session_token = models.CharField(max_length=32, null=True)  # noqa: DJ001
-    target_type = models.CharField(max_length=128, null=True)  # noqa: DJ001
-    target_id = models.CharField(max_length=255, null=True)  # noqa: DJ001
-    tenant = models.CharField(max_length=64, null=True)  # noqa: DJ001
-    request_id = models.CharField(max_length=128, null=True)  # noqa: DJ001
-    trace_id = models.CharField(max_length=64, null=True)  # noqa: DJ001
-    parent_id = models.CharField(max_length=64, null=True)  # noqa: DJ001
-    source = models.CharField(max_length=16)
-    method = models.CharField(max_length=16, null=True)  # noqa: DJ001
-    route = models.CharField(max_length=200, null=True)  # noqa: DJ001
-    path = models.CharField(max_length=2048, null=True)  # noqa: DJ001
+    action = ExactCharField(max_length=128)
+    outcome = ExactCharField(max_length=16)
+    actor_type = ExactCharField(max_length=16, null=True)
+    actor_id = ExactCharField(max_length=255, null=True)
+    actor_via = ExactCharField(max_length=255, null=True)
+    session_token = ExactCharField(max_length=32, null=True)
+    target_type = ExactCharField(max_length=128, null=True)
+    target_id = ExactCharField(max_length=255, null=True)
+    tenant = ExactCharField(max_length=64, null=True)
+    request_id = ExactCharField(max_length=128, null=True)
+    trace_id = ExactCharField(max_length=64, null=True)
+    parent_id = ExactCharField(max_length=64, null=True)
+    source = ExactCharField(max_length=16)
+    method = ExactCharField(max_length=16, null=True)
+    route = ExactCharField(max_length=200, null=True)
+    path = ExactCharField(max_length=2048, null=True)
     status = models.SmallIntegerField(null=True)
     duration_ms = models.IntegerField(null=True)
     affected = models.BigIntegerField(null=True)
@@ -53,10 +54,10 @@ class Record(AppendOnly):
     salt = models.BinaryField(max_length=16, null=True)
     sealed_actor = models.BinaryField(null=True)
     sealed_data = models.BinaryField(null=True)
-    actor_token = models.CharField(max_length=32, null=True)  # noqa: DJ001
-    ip_token = models.CharField(max_length=32, null=True)  # noqa: DJ001
-    net_token = models.CharField(max_length=32, null=True)  # noqa: DJ001
-    agent_token = models.CharField(max_length=32, null=True)  # noqa: DJ001
+    actor_token = ExactCharField(max_length=32, null=True)
+    ip_token = ExactCharField(max_length=32, null=True)
+    net_token = ExactCharField(max_length=32, null=True)
+    agent_token = ExactCharField(max_length=32, null=True)
 
     objects = AppendOnlyQuerySet.as_manager()
 

@@ -7,13 +7,14 @@ from typing import ClassVar
 from django.db import models
 
 from audit_log.models.append_only import AppendOnly, AppendOnlyQuerySet
+from audit_log.models.text import ExactCharField
 
 
 class Tile(AppendOnly):
     """`hashes` are 256 concatenated SHA-256 values; those of level 0 are leaf hashes."""
 
     id = models.BigAutoField(primary_key=True)
-    stream = models.CharField(max_length=64)
+    stream = ExactCharField(max_length=64)
     level = models.SmallIntegerField()
     index = models.BigIntegerField()
     hashes = models.BinaryField()

@@ -63,7 +63,7 @@ def subject_scope(subject: str) -> str:
 
 def stream_scope(stream: str, moment: datetime) -> str:
     """The scope of what belongs to nobody in particular."""
-    return f"stream:{stream}:{moment:%Y-%m}"
+    return f"stream:{stream}:{moment.year}-{moment.month:02}"  # "%Y-%m" takes ten times as long
 
 
 def key_for(scope: str, using: str, size: int) -> OpenKey:
@@ -94,18 +94,23 @@ def cipher_for(key_id: bytes, using: str) -> AESGCM:
     return _open(row, using).cipher
 
 
-def preload(key_ids: Iterable[bytes], using: str) -> None:
-    """Open many keys with one query, for a page of records."""
+def preload(key_ids: Iterable[bytes], using: str) -> dict[bytes, AESGCM]:
+    """Open many keys with one query, for a page of records. Those that cannot be are left out."""
     now = time.monotonic()
-    wanted = {
-        uuid.UUID(bytes=id_)
-        for id_ in key_ids
-        if (cached := _by_id.get(id_)) is None or cached.expires <= now
-    }
+    found: dict[bytes, AESGCM] = {}
+    wanted = set()
+    for id_ in key_ids:
+        cached = _by_id.get(id_)
+        if cached is not None and cached.expires > now:
+            found[id_] = cached.cipher
+        else:
+            wanted.add(uuid.UUID(bytes=id_))
     if wanted:
         for row in DataKey.objects.using(using).filter(pk__in=wanted, wrapped__isnull=False):
             with suppress(DecryptionError):  # said again when its record is opened
-                _open(row, using)
+                opened = _open(row, using)
+                found[opened.id] = opened.cipher
+    return found
 
 
 def refresh(scopes: Iterable[str], using: str) -> None:

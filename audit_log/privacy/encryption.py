@@ -31,19 +31,44 @@ KEY_ID_BYTES: Final = 16
 _NONCE_BYTES: Final = 12
 HEADER_BYTES: Final = 2 + KEY_ID_BYTES + _NONCE_BYTES
 _WORTH_DEFLATING: Final = 200
+_LITTLE_BITS: Final = 12
+_LITTLE: Final = 1 << _LITTLE_BITS  # all of it in the window, so nothing is lost
+_LITTLE_MEMORY: Final = 5
 _MAX_INFLATED: Final = 64 * 1024 * 1024
 
 
-def seal(key_id: bytes, cipher: AESGCM, plaintext: bytes, place: bytes) -> bytes:
-    """Encrypt. `place` is what the value is bound to: record id and column, say."""
+def seal(
+    key_id: bytes,
+    cipher: AESGCM,
+    plaintext: bytes,
+    place: bytes,
+    *,
+    deflated_from: int = _WORTH_DEFLATING,
+) -> bytes:
+    """Encrypt. `place` is what the value is bound to: record id and column, say.
+
+    Plaintexts of `deflated_from` bytes and more are deflated, where that makes them shorter.
+    """
     flags = 0
-    if len(plaintext) >= _WORTH_DEFLATING:
-        deflated = zlib.compress(plaintext, 1)
+    if len(plaintext) >= deflated_from:
+        deflated = _deflate(plaintext)
         if len(deflated) < len(plaintext):
             plaintext, flags = deflated, DEFLATED
     nonce = os.urandom(_NONCE_BYTES)
     header = bytes((FORMAT, flags)) + key_id + nonce
     return header + cipher.encrypt(nonce, plaintext, header + place)
+
+
+def _deflate(plaintext: bytes) -> bytes:
+    """As zlib: fast, and for what is short with little memory.
+
+    zlib's own 256 KB are more than malloc keeps: asking for them, and for their pages, takes many
+    times as long as to deflate a few hundred bytes. Every inflater takes either.
+    """
+    if len(plaintext) > _LITTLE:
+        return zlib.compress(plaintext, 1)
+    deflater = zlib.compressobj(1, zlib.DEFLATED, _LITTLE_BITS, _LITTLE_MEMORY)
+    return deflater.compress(plaintext) + deflater.flush()
 
 
 def place_of(record_id: uuid.UUID, column: str) -> bytes:
@@ -105,7 +130,7 @@ def _ring_key(name: str, secret: bytes) -> RingKey:
 
 
 class KeyRing:
-    """`ENCRYPTION_KEYS`, newest first; without them, keys made from SECRET_KEY and fallbacks."""
+    """`ENCRYPTION_KEYS`, newest first, then keys made from SECRET_KEY and its fallbacks."""
 
     def __init__(self, keys: list[RingKey]) -> None:
         self.keys = keys
@@ -125,10 +150,18 @@ class KeyRing:
             cached = self._ciphers[id_, purpose] = key.cipher(purpose)
         return cached
 
-    def encrypt(self, purpose: str, plaintext: bytes, place: bytes = b"") -> bytes:
-        """Under the first key."""
+    def encrypt(
+        self,
+        purpose: str,
+        plaintext: bytes,
+        place: bytes = b"",
+        *,
+        deflated_from: int = _WORTH_DEFLATING,
+    ) -> bytes:
+        """Under the first key. See `seal`."""
         first = self.keys[0].id
-        return seal(first, self._cipher(first, purpose), plaintext, purpose.encode() + place)
+        cipher, place = self._cipher(first, purpose), purpose.encode() + place
+        return seal(first, cipher, plaintext, place, deflated_from=deflated_from)
 
     def decrypt(self, purpose: str, sealed: bytes, place: bytes = b"") -> bytes:
         """By whichever key it needs. Raises UnknownKey or TamperedValue."""
@@ -137,16 +170,17 @@ class KeyRing:
 
 @lru_cache(maxsize=1)
 def key_ring() -> KeyRing:
-    """The ring of the settings in force."""
+    """The ring of the settings in force.
+
+    The keys made from SECRET_KEY and its fallbacks stay in it once there are ENCRYPTION_KEYS: what
+    was sealed before, or waits in an outbox as the new settings arrive, is read with them.
+    """
     settings = conf.get_settings()
-    if settings.encryption_keys:
-        return KeyRing([_ring_key(*item) for item in settings.encryption_keys.items()])
-    return KeyRing(
-        [
-            _ring_key(f"SECRET_KEY[{n}]", derive(secret.encode(), "audit_log/ring/v1"))
-            for n, secret in enumerate(settings.secret_keys)
-        ]
-    )
+    made = {
+        f"SECRET_KEY[{n}]": derive(secret.encode(), "audit_log/ring/v1")
+        for n, secret in enumerate(settings.secret_keys)
+    }
+    return KeyRing([_ring_key(*item) for item in {**settings.encryption_keys, **made}.items()])
 
 
 @lru_cache(maxsize=1)
@@ -171,14 +205,16 @@ def _forget() -> None:
     key_ring.cache_clear()
     _index_key.cache_clear()
     signing_seeds.cache_clear()
+    blind_index.cache_clear()
 
 
+@lru_cache(maxsize=4096)
 def blind_index(kind: str, value: str | None) -> str | None:
     """A keyed token (32 hex) of a lower-cased value: finds it exactly, tells nothing else."""
     if not value:
         return None
     text = f"{kind}\0{value.lower()}".encode("utf-8", "replace")
-    return hmac.new(_index_key(), text, hashlib.sha256).hexdigest()[:32]
+    return hmac.digest(_index_key(), text, "sha256").hex()[:32]
 
 
 def fingerprint(kind: str, value: str, digits: int = 8) -> str:
@@ -187,4 +223,4 @@ def fingerprint(kind: str, value: str, digits: int = 8) -> str:
     Where it stands for an identity, ask for 32 digits: of 100,000 values, two share 8 of them.
     """
     text = f"{kind}\0{value}".encode("utf-8", "replace")
-    return hmac.new(_index_key(), text, hashlib.sha256).hexdigest()[:digits]
+    return hmac.digest(_index_key(), text, "sha256").hex()[:digits]

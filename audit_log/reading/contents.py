@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from audit_log.exceptions import DecryptionError, TamperedValue
+from audit_log.exceptions import DecryptionError, TamperedValue, UnknownKey
 from audit_log.models import Record
 from audit_log.privacy import data_keys
 from audit_log.privacy.encryption import key_id_of, open_sealed, place_of
+from audit_log.router import ledger_alias
 
 _COLUMNS = ("sealed_actor", "sealed_data")
 
@@ -41,47 +43,51 @@ def contents(record: Record) -> dict[str, Any]:
 def labels(records: Iterable[Record]) -> dict[Any, tuple[str | None, str | None]]:
     """The actor's and the target's label of each record, by id; one query for all keys."""
     rows = list(records)
-    preload(rows)
+    ciphers = _ciphers(rows)
     found = {}
     for row in rows:
-        closed: list[str] = []
-        actor = _open(row, "sealed_actor", closed)
-        data = _open(row, "sealed_data", closed)
+        actor = _open(row, "sealed_actor", [], ciphers)
+        data = _open(row, "sealed_data", [], ciphers)
         found[row.pk] = (actor.get("label"), data.get("target_label"))
     return found
 
 
-def preload(records: Iterable[Record]) -> None:
-    """Open the keys of many records with one query."""
+_Ciphers = dict[str, dict[bytes, AESGCM]]
+
+
+def _ciphers(records: Iterable[Record]) -> _Ciphers:
+    """The ciphers of many records by database: one query each. Those of erased persons miss."""
     ids: dict[str, set[bytes]] = {}
     for row in records:
         for column in _COLUMNS:
             sealed = getattr(row, column)
             if sealed:
-                try:
-                    key_id = key_id_of(bytes(sealed))
-                except TamperedValue:
-                    continue
-                ids.setdefault(row._state.db or DEFAULT_DB_ALIAS, set()).add(key_id)
-    for using, wanted in ids.items():
-        try:
-            data_keys.preload(wanted, using)
-        except DecryptionError:
-            continue  # said again, per record, when it is opened
+                with suppress(TamperedValue):
+                    ids.setdefault(_database(row), set()).add(key_id_of(bytes(sealed)))
+    return {using: data_keys.preload(wanted, using) for using, wanted in ids.items()}
 
 
-def _open(record: Record, column: str, closed: list[str]) -> dict[str, Any]:
+def _database(record: Record) -> str:
+    return record._state.db or ledger_alias()
+
+
+def _open(
+    record: Record, column: str, closed: list[str], ciphers: _Ciphers | None = None
+) -> dict[str, Any]:
     sealed = getattr(record, column)
     if not sealed:
         return {}
-    using = record._state.db or DEFAULT_DB_ALIAS
+    using = _database(record)
+
+    def cipher_for(key_id: bytes) -> AESGCM:
+        if ciphers is None:
+            return data_keys.cipher_for(key_id, using)
+        if key_id not in ciphers[using]:
+            raise UnknownKey("Not among those that could be opened.")
+        return ciphers[using][key_id]
+
     try:
-        plaintext = open_sealed(
-            bytes(sealed),
-            lambda key_id: data_keys.cipher_for(key_id, using),
-            place_of(record.pk, column),
-        )
-        value = json.loads(plaintext)
+        value = json.loads(open_sealed(bytes(sealed), cipher_for, place_of(record.pk, column)))
     except (DecryptionError, ValueError) as error:
         closed.append(f"{column}: {error}")
         return {}

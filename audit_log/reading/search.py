@@ -16,6 +16,7 @@ from audit_log.models import Record
 from audit_log.privacy.addresses import network_of
 from audit_log.privacy.encryption import blind_index
 from audit_log.recording.targets import target_id, target_type
+from audit_log.router import ledger_alias
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -62,7 +63,9 @@ def history(target: Model) -> QuerySet[Record]:
     id_ = target_id(model, target.pk)
     if id_ is None:
         return Record.objects.none()
-    rows = Record.objects.filter(target_type=target_type(model), target_id=id_)
+    rows = Record.objects.using(ledger_alias()).filter(
+        target_type=target_type(model), target_id=id_
+    )
     return rows.order_by("-id")
 
 
@@ -74,10 +77,22 @@ def search(text: str = "") -> QuerySet[Record]:
     exact address or its network, `last:24h` a period, `since:` and `until:` times (UTC unless they
     say otherwise).
     """
-    rows: QuerySet[Record] = Record.objects.all()
+    rows: QuerySet[Record] = Record.objects.using(ledger_alias())
+    return matching(rows, text).order_by("-id")
+
+
+def matching(rows: QuerySet[Record], text: str) -> QuerySet[Record]:
+    """Those of `rows` that match all of `key:value …`. Raises SearchError."""
+    if "\0" in text:
+        raise SearchError("No text in the log holds a NUL, and not every database can look for it.")
     for key, value in _words(text):
-        rows = rows.filter(**_filter(key, value)) if key != "actor" else _by_actor(rows, value)
-    return rows.order_by("-id")
+        rows = matching_one(rows, key, value)
+    return rows
+
+
+def matching_one(rows: QuerySet[Record], key: str, value: str) -> QuerySet[Record]:
+    """Those of `rows` that match one key. Raises SearchError."""
+    return _by_actor(rows, value) if key == "actor" else rows.filter(**_filter(key, value))
 
 
 def _words(text: str) -> Iterator[tuple[str, str]]:
@@ -161,12 +176,16 @@ def _by_address(_: str, value: str) -> dict[str, Any]:
 def _by_time(key: str, value: str) -> dict[str, Any]:
     if key == "last":
         return {"pk__gte": first_id(_since(value))}
+    return {"pk__gte" if key == "since" else "pk__lt": first_id(moment_of(key, value))}
+
+
+def moment_of(key: str, value: str) -> datetime:
+    """The time that `since` or `until` names, UTC unless it says otherwise. Raises SearchError."""
     try:
         moment = parse_datetime(value) or datetime.fromisoformat(value)
     except ValueError as error:
         raise SearchError(f"{key}:{value} is not a date or time (ISO 8601).") from error
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return {"pk__gte" if key == "since" else "pk__lt": first_id(moment)}
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _since(period: str) -> datetime:

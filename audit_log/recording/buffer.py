@@ -5,7 +5,6 @@ A kill loses what is queued here, never a change; what does not fit is dropped a
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,6 +12,7 @@ from typing import Final
 
 from django.db import DEFAULT_DB_ALIAS, connections
 
+from audit_log import forks
 from audit_log.events import Event
 from audit_log.recording import losses, nudge, pending
 
@@ -25,8 +25,7 @@ def _after_fork() -> None:
     _queue.clear()  # the parent writes what it captured
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+forks.on_fork(_after_fork)
 
 
 def before_flush(callback: Callable[[], None]) -> None:

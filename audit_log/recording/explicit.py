@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from django.db import DEFAULT_DB_ALIAS, connections, router
@@ -49,13 +48,13 @@ def record(
         )
     if outcome not in OUTCOMES:
         raise ValueError(f"outcome must be one of {', '.join(sorted(OUTCOMES))}, not {outcome!r}.")
-    values, sealed, redactions = _data(data)
+    values, sealed, redactions = classified(data)
     extra = {} if reason is None else {"reason": safe_str(reason)}
     event = context.new_event(
         action,
         source="explicit",
         outcome=outcome,
-        target=_as_target(target),
+        target=as_target(target),
         data=values,
         sealed=sealed,
         redactions=redactions,
@@ -73,7 +72,8 @@ def _database_of(target: Model | Target | None) -> str:
     return router.db_for_write(target.__class__, instance=target)
 
 
-def _as_target(target: Model | Target | None) -> Target | None:
+def as_target(target: Model | Target | None) -> Target | None:
+    """A model instance, or what a project says it is, as a target that can be stored."""
     if target is None:
         return None
     if not isinstance(target, Target):
@@ -90,9 +90,10 @@ def _text(value: object, length: int) -> str | None:
     return None if value is None else safe_str(value)[:length]
 
 
-def _data(
+def classified(
     data: Mapping[str, Any] | None,
 ) -> tuple[dict[str, Any] | None, tuple[str, ...], tuple[Redaction, ...]]:
+    """`data` by the field policies: what is left of it, the paths to seal, and what was done."""
     if not data:
         return None, (), ()
     if not isinstance(data, Mapping):
@@ -105,7 +106,7 @@ def _data(
         path = f"data.{key}"
         value, marks = plain(raw, path)
         redactions += marks
-        policy = data_policy(key, value)
+        policy = data_policy(key, raw)  # as it was given: a date is open, its text would be sealed
         if policy.policy is Policy.EXCLUDED:
             continue
         if policy.policy is Policy.MASKED:
@@ -130,7 +131,7 @@ def acting(
     """
     values: dict[str, Any] = {}
     if actor is not None:
-        values["actor"] = _as_actor(actor)
+        values["actor"] = as_actor(actor)
     if reason is not None:
         values["reason"] = safe_str(reason)
     if tenant is not None:
@@ -139,7 +140,8 @@ def acting(
         yield
 
 
-def _as_actor(actor: Any) -> Actor:
+def as_actor(actor: Any) -> Actor:
+    """A user, an Actor, or the name of a service, as an actor that can be stored."""
     if isinstance(actor, Actor):
         return Actor(
             type=safe_str(actor.type),
@@ -161,11 +163,8 @@ def suspended(reason: str | None = None) -> Iterator[None]:
     """
     if not context.current().suspended and get_settings().enabled:
         _note_suspended(reason)
-    leave = context.enter(replace(context.current(), suspended=True))
-    try:
+    with context.changed(suspended=True):
         yield
-    finally:
-        leave()
 
 
 def _note_suspended(reason: str | None) -> None:

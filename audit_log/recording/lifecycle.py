@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
-from audit_log import context
+from audit_log import context, forks
 from audit_log.conf import Settings, get_settings
 from audit_log.events import Actor, format_time
 from audit_log.exceptions import ConfigurationError
@@ -51,8 +51,7 @@ def _after_fork() -> None:
     _process = _Process()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+forks.on_fork(_after_fork)
 
 
 def fingerprint() -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import threading
 import time
 from collections import Counter
 from typing import Final
+
+from audit_log import forks
 
 logger = logging.getLogger("audit_log")
 
@@ -25,8 +26,7 @@ def _after_fork() -> None:
     _warned.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+forks.on_fork(_after_fork)
 
 
 def count(reason: str, number: int = 1) -> None:

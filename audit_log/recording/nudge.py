@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from audit_log import forks
 from audit_log.conf import get_settings
 from audit_log.recording import losses
 
@@ -83,6 +83,8 @@ class _Nudger:
     def _start(self) -> bool:
         if self.is_running():
             return True
+        if not forks.may_start_threads():
+            return False
         with self._lock:
             if self.is_running():
                 return True
@@ -144,8 +146,7 @@ def _after_fork() -> None:
     _nudger = _Nudger()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+forks.on_fork(_after_fork)
 
 
 def _at_exit() -> None:
@@ -185,6 +186,7 @@ def in_test_environment() -> bool:
 
 def wake(*, committed: bool = True) -> bool:
     """There is work: say so, soon. Costs a flag. False when no thread can be had."""
+    forks.notice()
     return in_test_environment() or _nudger.wake(committed=committed)
 
 

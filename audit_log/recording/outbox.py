@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -16,15 +15,15 @@ from audit_log.events import Event, encode_batch
 from audit_log.exceptions import RecordingFailed
 from audit_log.models import Outbox
 from audit_log.privacy.encryption import key_ring
-from audit_log.recording import losses
+from audit_log.recording import losses, mysql, postgresql
 from audit_log.recording.values import encode_bounded
 
 logger = logging.getLogger("audit_log")
 
 PURPOSE: Final = "outbox"
+_DEFLATED_FROM: Final = 1_800  # shorter rows fit into a page of PostgreSQL as they are
 _ROW_EVENTS: Final = 500
-_ROW_BYTES: Final = 1_000_000  # MariaDB's max_allowed_packet is 16 MB, and hex doubles it
-_IN_TRANSACTION, _IN_ERROR = 2, 3  # libpq's PGTransactionStatusType
+_ROW_BYTES: Final = 1_000_000  # far below MariaDB's max_allowed_packet, 16 MB if nobody changed it
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,41 +34,51 @@ class Row:
     payload: bytes
 
 
-@contextmanager
-def quiet(connection: BaseDatabaseWrapper) -> Iterator[None]:
+class quiet:  # noqa: N801 - used as a function, many times a save: a generator would cost more
     """Keep our statements from `connection.queries` and from `connection.execute_wrapper`.
 
     Host projects count the ones in their tests, and count or forbid queries by the other.
     """
-    if not connection.queries_logged and not connection.execute_wrappers:
-        yield
-        return
-    log, wrappers = connection.queries_log, connection.execute_wrappers
-    connection.queries_log = type(log)(maxlen=log.maxlen)
-    connection.execute_wrappers = []
-    try:
-        yield
-    finally:
-        connection.queries_log, connection.execute_wrappers = log, wrappers
+
+    __slots__ = ("_connection", "_held")
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self._connection = connection
+        self._held: tuple[Any, Any] | None = None
+
+    def __enter__(self) -> None:
+        connection = self._connection
+        if connection.execute_wrappers or connection.queries_logged:
+            log, wrappers = self._held = connection.queries_log, connection.execute_wrappers
+            connection.queries_log = type(log)(maxlen=log.maxlen)
+            connection.execute_wrappers = [w for w in wrappers if isinstance(w, postgresql.Begin)]
+
+    def __exit__(self, *_: object) -> None:
+        if self._held is not None:
+            self._connection.queries_log, self._connection.execute_wrappers = self._held
 
 
 def rows_of(events: Sequence[Event]) -> list[Row]:
     """The events as encrypted batches of at most 500 events or a megabyte."""
     service = get_settings().service
-    ring = key_ring()
     rows: list[Row] = []
     chunk: list[bytes] = []
     size = 0
     for event in events:
         encoded = encode_bounded(event)
         if chunk and (len(chunk) >= _ROW_EVENTS or size + len(encoded) > _ROW_BYTES):
-            rows.append(Row(len(chunk), ring.encrypt(PURPOSE, encode_batch(chunk, service))))
+            rows.append(Row(len(chunk), _encrypted(chunk, service)))
             chunk, size = [], 0
         chunk.append(encoded)
         size += len(encoded)
     if chunk:
-        rows.append(Row(len(chunk), ring.encrypt(PURPOSE, encode_batch(chunk, service))))
+        rows.append(Row(len(chunk), _encrypted(chunk, service)))
     return rows
+
+
+def _encrypted(chunk: Sequence[bytes], service: str | None) -> bytes:
+    batch = encode_batch(chunk, service)
+    return key_ring().encrypt(PURPOSE, batch, deflated_from=_DEFLATED_FROM)
 
 
 def flush(connection: BaseDatabaseWrapper, events: Sequence[Event]) -> list[Row]:
@@ -79,7 +88,7 @@ def flush(connection: BaseDatabaseWrapper, events: Sequence[Event]) -> list[Row]
     it is committed. Raises RecordingFailed with `ON_FAILURE="block"`, and whatever ended the
     transaction if it is no longer open.
     """
-    if is_doomed(connection):
+    if postgresql.is_in_error(connection):
         return []  # nothing of it will be committed
     block = get_settings().on_failure == "block"
     try:
@@ -94,7 +103,7 @@ def flush(connection: BaseDatabaseWrapper, events: Sequence[Event]) -> list[Row]
         with connection.wrap_database_errors:
             _insert(connection, rows, savepoint=not block)
     except Exception as error:
-        if not _still_open(connection):
+        if not _still_open(connection, error):
             raise  # the change itself is gone: a deferred constraint, a deadlock, a lost server
         losses.warn("flush_failed", "Cannot write to the outbox of %r.", connection.alias)
         if block:
@@ -105,15 +114,6 @@ def flush(connection: BaseDatabaseWrapper, events: Sequence[Event]) -> list[Row]
         _undo_insert(connection)
         return rows
     return []
-
-
-def is_doomed(connection: BaseDatabaseWrapper) -> bool:
-    """Whether COMMIT will silently roll back: on PostgreSQL, after an error somebody caught."""
-    return (
-        connection.vendor == "postgresql"
-        and connection.connection is not None
-        and _postgresql_status(connection) == _IN_ERROR
-    )
 
 
 def insert(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> None:
@@ -129,14 +129,16 @@ def _insert(connection: BaseDatabaseWrapper, rows: Sequence[Row], *, savepoint: 
         _insert_and_commit_postgresql(connection, rows, savepoint=savepoint)
         return
     now = connection.ops.adapt_datetimefield_value(datetime.now(UTC))
-    values = [value for row in rows for value in (now, row.event_count, row.payload)]
     if connection.vendor == "sqlite":
+        values = [value for row in rows for value in (now, row.event_count, row.payload)]
         place = ", ".join(["(?, ?, ?, 0)"] * len(rows))
         connection.connection.execute(f"{_into(connection)} VALUES {place}", values)
         return
-    place = ", ".join(["(%s, %s, %s, 0)"] * len(rows))
+    # One at a time: a packet larger than the server takes would end the connection.
     with quiet(connection), connection.cursor() as cursor:
-        cursor.execute(f"{_into(connection)} VALUES {place}", values)
+        for row in rows:
+            sql = f"{_into(connection)} VALUES (%s, %s, %s, 0)"
+            cursor.execute(sql, (now, row.event_count, row.payload))
 
 
 def _into(connection: BaseDatabaseWrapper) -> str:
@@ -162,43 +164,24 @@ def _insert_and_commit_postgresql(
     if savepoint:
         sql = sql.replace("; COMMIT", "; RELEASE SAVEPOINT audit_log; COMMIT")
         sql = f"SAVEPOINT audit_log; {sql}"
-    execute_postgresql(connection, sql)
+    postgresql.execute(connection, sql)
 
 
-def execute_postgresql(connection: BaseDatabaseWrapper, sql: str) -> None:
-    """Run statements without parameters as one message, unlogged and never prepared."""
-    options: dict[str, Any] = {}
-    if not hasattr(connection.connection, "get_transaction_status"):  # not psycopg2
-        options["prepare"] = False
-    with connection.connection.cursor() as cursor:
-        cursor.execute(sql, **options)
-
-
-def _postgresql_status(connection: BaseDatabaseWrapper) -> int:
-    driver = connection.connection
-    if hasattr(driver, "get_transaction_status"):
-        return int(driver.get_transaction_status())
-    return int(driver.info.transaction_status)
-
-
-def _still_open(connection: BaseDatabaseWrapper) -> bool:
+def _still_open(connection: BaseDatabaseWrapper, error: Exception) -> bool:
     """Whether the caller's transaction can still commit after a failed INSERT."""
     if connection.connection is None:
         return False
     if connection.vendor == "postgresql":
-        return _postgresql_status(connection) in {_IN_TRANSACTION, _IN_ERROR}
+        return postgresql.is_open(connection)
     if connection.vendor == "sqlite":
         return bool(connection.connection.in_transaction)
-    # A deadlock on MariaDB has rolled everything back, and COMMIT would still "succeed".
-    with quiet(connection), connection.cursor() as cursor:
-        cursor.execute("SELECT @@in_transaction")
-        return bool(cursor.fetchone()[0])
+    return mysql.is_open(connection, error)
 
 
 def _undo_insert(connection: BaseDatabaseWrapper) -> None:
     """Back to before our INSERT, so that the caller's COMMIT can go on."""
-    if connection.vendor == "postgresql" and _postgresql_status(connection) == _IN_ERROR:
+    if postgresql.is_in_error(connection):
         with connection.wrap_database_errors:
-            execute_postgresql(
+            postgresql.execute(
                 connection, "ROLLBACK TO SAVEPOINT audit_log; RELEASE SAVEPOINT audit_log"
             )

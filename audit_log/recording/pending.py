@@ -7,10 +7,9 @@ savepoint drops its events, and what is left just before the outermost COMMIT be
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
 from functools import partial
+from types import TracebackType
 from typing import Any, Final, Protocol
 
 from django.db import connections, transaction
@@ -20,7 +19,7 @@ from django.db.backends.signals import connection_created
 from audit_log import signals
 from audit_log.events import Event
 from audit_log.exceptions import RecordingFailed
-from audit_log.recording import losses, nudge, outbox, spool
+from audit_log.recording import losses, mysql, nudge, outbox, postgresql, spool
 
 
 class Mark:
@@ -48,7 +47,6 @@ class Tap(Protocol):
 
 _taps: list[Tap] = []
 _NO_MODE: Final = "not SQLite"
-_IDLE: Final = 0  # libpq's PGTransactionStatusType
 
 
 def tap(listener: Tap) -> Callable[[], None]:
@@ -157,6 +155,8 @@ def _append(connection: BaseDatabaseWrapper, event: Event) -> None:
     work.items.append((work.mark(connection.savepoint_state), event))
     for listener in _taps:
         listener.captured(event)
+    if not signals.captured.receivers:
+        return
     for receiver, error in signals.captured.send_robust(
         sender=None, event=event, using=connection.alias
     ):
@@ -169,47 +169,64 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool:
     return connection.in_atomic_block or not connection.get_autocommit()
 
 
-@contextmanager
-def bracket(connection: BaseDatabaseWrapper, *, logged: bool = False) -> Iterator[None]:
+def bracket(connection: BaseDatabaseWrapper, *, logged: bool = False) -> Bracket:
     """A transaction around one write in autocommit; nothing at all inside somebody's own.
 
     Its BEGIN and COMMIT stay out of the project's query log, except that `logged` ones stand in
     for those of Django's own method, which finds itself in a transaction already.
     """
-    if in_transaction(connection):
-        with _dooming(connection):
-            yield
-        return
-    block = transaction.atomic(using=connection.alias)
-    if logged:
-        with block:
-            yield
-        return
-    with outbox.quiet(connection):
-        block.__enter__()
-    try:
-        yield
-    except BaseException:
+    return Bracket(connection, logged=logged)
+
+
+class Bracket:
+    """What `bracket` gives: a context manager that each write enters, so not a generator."""
+
+    __slots__ = ("_block", "_connection", "_logged")
+
+    def __init__(self, connection: BaseDatabaseWrapper, *, logged: bool) -> None:
+        self._connection = connection
+        self._logged = logged
+        self._block: transaction.Atomic | None = None
+
+    def __enter__(self) -> None:
+        connection = self._connection
+        if in_transaction(connection):
+            return
+        self._block = transaction.Atomic(connection.alias, savepoint=True, durable=False)
+        if self._logged:
+            self._block.__enter__()
+            return
         with outbox.quiet(connection):
-            block.__exit__(*sys.exc_info())
-        raise
-    if connection.run_on_commit:
-        block.__exit__(None, None, None)  # the project's own callbacks run in there: log them
-        return
-    with outbox.quiet(connection):
-        block.__exit__(None, None, None)
+            postgresql.arm(connection)
+            try:
+                self._block.__enter__()
+            finally:
+                postgresql.disarm(connection)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        connection, block = self._connection, self._block
+        if block is None:
+            if isinstance(error, RecordingFailed):
+                _doom(connection, error)
+            return
+        postgresql.end_late(connection)
+        if self._logged or (kind is None and connection.run_on_commit):
+            block.__exit__(kind, error, trace)  # the project's own callbacks run in there: log them
+            return
+        with outbox.quiet(connection):
+            block.__exit__(kind, error, trace)
 
 
-@contextmanager
-def _dooming(connection: BaseDatabaseWrapper) -> Iterator[None]:
+def _doom(connection: BaseDatabaseWrapper, error: RecordingFailed) -> None:
     """With `ON_FAILURE="block"`, who catches our error must not commit the change either."""
-    try:
-        yield
-    except RecordingFailed as error:
-        if connection.in_atomic_block:
-            connection.needs_rollback = True
-            connection.rollback_exc = error  # type: ignore[attr-defined]  # what Django shows
-        raise
+    if connection.in_atomic_block:
+        connection.needs_rollback = True
+        connection.rollback_exc = error  # type: ignore[attr-defined]  # what Django shows
 
 
 def write_early(connection: BaseDatabaseWrapper) -> int:
@@ -234,6 +251,8 @@ def install(connection: BaseDatabaseWrapper, **_: Any) -> Work:
     connection.audit_log_work = work  # type: ignore[attr-defined]
     for name, hook in _HOOKS.items():
         setattr(connection, name, partial(hook, connection, getattr(connection, name)))
+    if connection.vendor == "mysql":
+        mysql.notice_rollbacks(connection, work.undo)
     return work
 
 
@@ -268,6 +287,7 @@ def uninstall_everywhere() -> None:
             del connection.audit_log_work
             for name in _HOOKS:
                 del connection.__dict__[name]
+            connection.__dict__.pop("wrap_database_errors", None)  # Django makes its own again
             if hasattr(connection, "transaction_mode"):
                 options = connection.settings_dict["OPTIONS"]
                 connection.transaction_mode = options.get("transaction_mode")
@@ -285,17 +305,10 @@ def _set_autocommit(
     **options: Any,
 ) -> None:
     # Django commits open work here without calling commit(); psycopg refuses to.
-    if autocommit and not _has_postgresql_work(connection):
+    if autocommit and not postgresql.has_work(connection):
         _with_flush(connection, partial(original, autocommit, *args, **options))
     else:
         original(autocommit, *args, **options)
-
-
-def _has_postgresql_work(connection: BaseDatabaseWrapper) -> bool:
-    driver = connection.connection
-    if connection.vendor != "postgresql" or driver is None:
-        return False
-    return int(driver.info.transaction_status) != _IDLE
 
 
 def _with_flush(connection: BaseDatabaseWrapper, commit: Callable[[], None]) -> None:
@@ -303,7 +316,7 @@ def _with_flush(connection: BaseDatabaseWrapper, commit: Callable[[], None]) -> 
     if connection.in_atomic_block or not work.marks:
         commit()  # refused inside a block; nothing of ours otherwise
         return
-    if outbox.is_doomed(connection):
+    if postgresql.is_in_error(connection):
         commit()  # which rolls back, and says nothing
         work.undo()
         return

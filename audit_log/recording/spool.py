@@ -22,6 +22,7 @@ from typing import Final
 
 from django.db import connections, transaction
 
+from audit_log import forks
 from audit_log.conf import get_settings
 from audit_log.exceptions import ConfigurationError
 from audit_log.recording import losses, nudge, outbox
@@ -70,8 +71,7 @@ def _after_fork() -> None:
     _own = _Own()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+forks.on_fork(_after_fork)
 
 
 def folder() -> Path:

@@ -58,18 +58,19 @@ def label_of(instance: Model) -> str:
     What its `__str__` loads is let go of again: else the project would find a foreign key or a
     deferred field loaded already, and its tests would count a query less.
     """
-    held = [(place, len(place), tuple(place)) for place in _places(instance)]
-    try:
-        return safe_str(instance)[:MAX_LABEL]
-    finally:
-        for place, size, names in held:
-            if len(place) > size:
-                for name in set(place).difference(names):
-                    del place[name]
+    held = [(place, tuple(place)) for place in _places(instance)]
+    text = safe_str(instance)[:MAX_LABEL]
+    for place, names in held:
+        if len(place) > len(names):
+            for name in set(place).difference(names):
+                del place[name]
+    return text
 
 
 def _places(instance: Model) -> list[dict[str, Any]]:
     """Where an instance, and those it has loaded already, keep what they load."""
+    if not instance._state.fields_cache:
+        return [instance.__dict__, instance._state.fields_cache]
     found: dict[int, dict[str, Any]] = {}
     waiting = [instance]
     while waiting and len(found) < _MAX_HELD:

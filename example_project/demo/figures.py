@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,18 @@ from django.db import connection
 from django.db.models import Count, Q, Sum
 
 import audit_log
+from audit_log.conf import get_settings
 from audit_log.delivery.relay import relay
 from audit_log.ledger import checkpoints, verification
-from audit_log.models import Outbox, Record
-from example_project.demo import truth
+from audit_log.models import ArchivePart, Outbox, Record
+from audit_log.retention import policy
+from example_project.demo import sizes, truth
+from example_project.demo.history import History
 from example_project.demo.progress import Progress
 from example_project.demo.traffic import Traffic
 
 _WAIT_SECONDS = 60
-_ROWS = Q(action__in=["create", "update", "delete"])
+_ROWS = Q(action__in=["create", "update", "delete"]) & ~Q(source="import")
 _MEMBERS = Q(action__in=["m2m.add", "m2m.remove", "m2m.clear"])
 
 
@@ -44,23 +48,29 @@ class Figures:
     changes_recorded: int
     unexpected: tuple[str, ...]
     found: tuple[str, ...]
+    past: History
 
     def as_json(self) -> dict[str, Any]:
         """The figures by name."""
-        names = [name for name in self.__slots__ if name not in {"unexpected", "found"}]
-        return {name: getattr(self, name) for name in names}
+        hidden = {"unexpected", "found", "past"}
+        names = [name for name in self.__slots__ if name not in hidden]
+        return {name: getattr(self, name) for name in names} | asdict(self.past)
 
     def problems(self) -> list[str]:
         """Every promise that did not hold, in words."""
         checks = [
-            (self.records == self.events, f"{self.events} events but {self.records} records"),
-            (self.records == self.tree_size, f"{self.records} records, tree of {self.tree_size}"),
+            (self.events == self.tree_size, f"{self.events} events, tree of {self.tree_size}"),
+            (
+                self.records == self.tree_size - self.past.purged_records,
+                f"{self.records} records, {self.past.purged_records} purged: not the tree's size",
+            ),
             (
                 self.changes_recorded == self.changes_committed,
                 f"{self.changes_committed} rows changed, {self.changes_recorded} recorded",
             ),
             (self.outbox_left == 0, f"{self.outbox_left} batches are left in the outbox"),
             (self.verified, f"verification: {'; '.join(self.found)}"),
+            *self.past.checks(),
             (self.secrets_found == 0, f"{self.secrets_found} secrets found in the log"),
         ]
         return [text for holds, text in checks if not holds] + list(self.unexpected)
@@ -76,7 +86,7 @@ def wait_for_worker(show: Progress) -> None:
     show.line(f"{left} batches wait, {Record.objects.count()} records stored")
 
 
-def measure(driver: Traffic, published: Sequence[bytes], folder: Path, seconds: float) -> Figures:
+def measure(driver: Traffic, published: Sequence[bytes], past: History, seconds: float) -> Figures:
     """Count, verify and search. Events that processes wrote when they ended are moved first."""
     relay()
     checkpoints.sign_all()
@@ -102,16 +112,17 @@ def measure(driver: Traffic, published: Sequence[bytes], folder: Path, seconds: 
         tree_size=sum(checked.streams.values()),
         root=checked.roots.get("default", ""),
         verified=checked.ok,
-        secrets_found=_secrets_found(driver.secrets, published, folder),
+        secrets_found=_secrets_found(driver.secrets, published),
         seconds=round(seconds, 1),
         unexpected=tuple(driver.unexpected),
         found=tuple(f"{f.stream} {f.sequence}: {f.message}" for f in checked.findings[:5]),
+        past=past,
     )
 
 
-def _secrets_found(secrets: Sequence[str], published: Sequence[bytes], folder: Path) -> int:
+def _secrets_found(secrets: Sequence[str], published: Sequence[bytes]) -> int:
     """How many secrets stand anywhere in the log, stored or opened, or passed through it."""
-    haystacks = [*_stored(), *published, *_files(folder)]
+    haystacks = [*_stored(), *_archived(), *published, *_files(get_settings().spool_dir.parent)]
     return len({s for s in secrets if any(s.encode() in hay for hay in haystacks)})
 
 
@@ -127,6 +138,15 @@ def _stored() -> Iterator[bytes]:
                     yield value if isinstance(value, bytes) else str(value).encode()
     for record in Record.objects.iterator():
         yield repr(audit_log.contents(record)).encode()
+
+
+def _archived() -> Iterator[bytes]:
+    """What lies in the archive, wherever that is."""
+    store = policy.open_store()
+    for key in ArchivePart.objects.exclude(key="").values_list("key", flat=True):
+        if store is not None:
+            with store.open(key) as part:
+                yield gzip.decompress(part.read())
 
 
 def _files(folder: Path) -> Iterator[bytes]:
@@ -151,6 +171,12 @@ def show(result: Figures, progress: Progress) -> None:
     progress.line(
         f"{result.masked} values masked, {result.sealed} records with sealed parts, "
         f"{result.secrets_found} secrets found"
+    )
+    past = result.past
+    progress.line(
+        f"{past.history_events} events of the past imported, {past.archived_records} records "
+        f"archived in {past.archived_parts} parts of {sizes.shown(past.archived_bytes)}, "
+        f"{past.purged_records} purged"
     )
     progress.line(
         f"tree of {result.tree_size}, root {result.root[:16]}…, "

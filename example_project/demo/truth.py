@@ -6,7 +6,9 @@ entered the outbox. The log knows nothing of them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from django.apps import apps
 from django.db import connection
@@ -28,27 +30,40 @@ class Truth:
 def install() -> None:
     """Create the tables and triggers."""
     with connection.cursor() as cursor:
-        cursor.execute("CREATE TABLE demo_changes (kind TEXT, source TEXT)")
+        cursor.execute("CREATE TABLE demo_changes (kind TEXT, source TEXT, key INTEGER)")
         cursor.execute("CREATE TABLE demo_batches (events INTEGER, payload BLOB)")
         cursor.execute(
             "CREATE TRIGGER demo_outbox AFTER INSERT ON audit_log_outbox BEGIN "
             "INSERT INTO demo_batches VALUES (NEW.event_count, NEW.payload); END"
         )
-        for table, columns in _watched().items():
-            _watch(cursor, table, columns, "row")
+        for watched in _watched():
+            _watch(cursor, watched, "row")
         for table in _member_tables():
-            _watch(cursor, table, [], "member")
+            _watch(cursor, _Watched(table), "member")
 
 
-def _watched() -> dict[str, list[str]]:
-    """Each audited table, and the columns whose change is worth an event."""
-    tables = {}
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A table, the columns whose change is worth an event, and its references that may be empty."""
+
+    table: str
+    columns: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    key: str = "id"
+
+
+def _watched() -> Iterator[_Watched]:
     for model in audited_models():
         plan = plan_of(model)
-        if plan is not None:
-            columns = [str(f.field.column) for f in plan.fields if not f.incidental]
-            tables[model._meta.db_table] = columns
-    return tables
+        if plan is None:
+            continue
+        fields = [item.field for item in plan.fields if not item.incidental]
+        yield _Watched(
+            model._meta.db_table,
+            tuple(str(field.column) for field in fields),
+            tuple(str(field.column) for field in fields if field.is_relation and field.null),
+            str(model._meta.pk.column),
+        )
 
 
 def _member_tables() -> list[str]:
@@ -60,17 +75,40 @@ def _member_tables() -> list[str]:
     ]
 
 
-def _watch(cursor: object, table: str, columns: list[str], kind: str) -> None:
-    execute = cursor.execute  # type: ignore[attr-defined]
-    note = f"INSERT INTO demo_changes VALUES ('{kind}', '{table}');"  # noqa: S608 - our own names
-    execute(f'CREATE TRIGGER "demo_i_{table}" AFTER INSERT ON "{table}" BEGIN {note} END')
-    execute(f'CREATE TRIGGER "demo_d_{table}" AFTER DELETE ON "{table}" BEGIN {note} END')
-    if columns:
-        differs = " OR ".join(f'OLD."{name}" IS NOT NEW."{name}"' for name in columns)
-        execute(
-            f'CREATE TRIGGER "demo_u_{table}" AFTER UPDATE ON "{table}" '
-            f"WHEN {differs} BEGIN {note} END"
+def _watch(cursor: Any, watched: _Watched, kind: str) -> None:
+    table, key = watched.table, watched.key
+    note = f"INSERT INTO demo_changes VALUES ('{kind}', '{table}', "  # noqa: S608 - our own names
+    # To delete a row, Django may empty its references first: that is one change, not two.
+    undo = f"DELETE FROM demo_changes WHERE kind = 'emptied' AND source = '{table}' AND key = "  # noqa: S608
+    for name, event, body in (
+        ("i", "INSERT", f'{note}NEW."{key}");'),
+        ("d", "DELETE", f'{undo}OLD."{key}"; {note}OLD."{key}");'),
+    ):
+        cursor.execute(
+            f'CREATE TRIGGER "demo_{name}_{table}" AFTER {event} ON "{table}" BEGIN {body} END'
         )
+    if watched.columns:
+        noted = f"INSERT INTO demo_changes SELECT {_kind(watched)}, '{table}', NEW.\"{key}\";"
+        cursor.execute(
+            f'CREATE TRIGGER "demo_u_{table}" AFTER UPDATE ON "{table}" '
+            f"WHEN {_differ(watched.columns)} BEGIN {noted} END"
+        )
+
+
+def _kind(watched: _Watched) -> str:
+    """Whether an update did nothing but empty references."""
+    if not watched.references:
+        return "'row'"
+    others = [name for name in watched.columns if name not in watched.references]
+    filled = " OR ".join(
+        f'(OLD."{name}" IS NOT NEW."{name}" AND NEW."{name}" IS NOT NULL)'
+        for name in watched.references
+    )
+    return f"CASE WHEN {_differ(others)} OR {filled} THEN 'row' ELSE 'emptied' END"
+
+
+def _differ(columns: Iterable[str]) -> str:
+    return " OR ".join(f'OLD."{name}" IS NOT NEW."{name}"' for name in columns) or "FALSE"
 
 
 def read() -> Truth:
@@ -80,7 +118,8 @@ def read() -> Truth:
         counts = dict(cursor.fetchall())
         cursor.execute("SELECT COUNT(*), COALESCE(SUM(events), 0) FROM demo_batches")
         batches, events = cursor.fetchone()
-    return Truth(counts.get("row", 0), counts.get("member", 0), batches, events)
+    rows = counts.get("row", 0) + counts.get("emptied", 0)
+    return Truth(rows, counts.get("member", 0), batches, events)
 
 
 def payloads() -> list[bytes]:

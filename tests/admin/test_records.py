@@ -142,7 +142,7 @@ def test_list_neither_counts_nor_skips_nor_collects_choices(root, store):
     assert read
     for sql in read:
         assert not re.search(r"\b(COUNT|OFFSET|DISTINCT)\b", sql.upper()), sql
-        assert "LIMIT" in sql or '"id" IN' in sql, sql
+        assert "LIMIT" in sql or re.search(r"\Wid\W IN", sql), sql
 
 
 def test_pages_end_at_a_bound_and_older_records_follow(root, make_record, monkeypatch):
@@ -198,7 +198,7 @@ def test_period_holds_what_happened_in_it(root, make_record, period, inside, out
 def test_period_is_a_range_of_ids(root):
     with CaptureQueriesContext(connection) as captured:
         root.get(f"{URL}?begin=2026-01-01T10:00&end=2026-01-02")
-    (read,) = [q["sql"] for q in captured if 'FROM "audit_log_record"' in q["sql"]]
+    (read,) = [q["sql"] for q in captured if re.search(r"FROM .audit_log_record\b", q["sql"])]
     where = read.partition("WHERE")[2]
     assert "occurred_at" not in where
     for moment in (datetime(2026, 1, 1, 10, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC)):
@@ -473,7 +473,7 @@ def test_looking_at_records_of_looking_ends(viewer, store):
     row = the("audit_log.viewed")
     with testing.capture_events() as events:
         viewer.get(page_of(row))
-    assert [event.action for event in events if event.action != "request"] == ["audit_log.viewed"]
+    assert [event.action for event in events if event.action != "request"] == []
 
 
 # Whether it is true

@@ -30,6 +30,8 @@ NULLABLE = [
     if field.null and field.name in {*ENTRY_COLUMNS, "salt"}
 ]
 sqlite_only = pytest.mark.skipif(connection.vendor != "sqlite", reason="other databases refuse")
+mysql_only = pytest.mark.skipif(connection.vendor != "mysql", reason="MariaDB's and MySQL's own")
+not_postgres = pytest.mark.skipif(connection.vendor == "postgresql", reason="PostgreSQL refuses")
 postgres_only = pytest.mark.skipif(connection.vendor != "postgresql", reason="PostgreSQL's own")
 
 
@@ -291,21 +293,35 @@ def test_a_forgery_is_placed_between_two_checkpoints():
         ("target_id", 3),
     ],
 )
-def test_value_of_another_type_names_the_record(column, value):
+def test_value_of_another_type_names_the_record(unchecked, column, value):
     """SQLite keeps whatever it is given; the row must be named, not end the verification."""
     victim = stored()
-    sql("PRAGMA ignore_check_constraints = ON")
     sql(f'UPDATE audit_log_record SET "{column}" = %s WHERE sequence = %s', value, VICTIM)
     finding = only_finding("altered")
     assert (finding.sequence, finding.record) == (VICTIM, str(victim.pk))
 
 
-@sqlite_only
+@pytest.fixture
+def unchecked():
+    """CHECK constraints are off, as they are for whoever owns the table."""
+    on = {
+        "sqlite": "PRAGMA ignore_check_constraints = ON",
+        "mysql": "SET SESSION check_constraint_checks = OFF",
+    }
+    off = {
+        "sqlite": "PRAGMA ignore_check_constraints = OFF",
+        "mysql": "SET SESSION check_constraint_checks = ON",
+    }
+    sql(on[connection.vendor])
+    yield
+    sql(off[connection.vendor])
+
+
+@not_postgres
 @pytest.mark.parametrize("column", ["changes", "data", "redactions", "changed_fields"])
 @pytest.mark.parametrize("text", ["{", "[1,", '{"a": ' * 3000, "1" * 5000, "NaN"])
-def test_json_that_does_not_parse_names_the_record(column, text):
+def test_json_that_does_not_parse_names_the_record(unchecked, column, text):
     victim = stored()
-    sql("PRAGMA ignore_check_constraints = ON")
     sql(f'UPDATE audit_log_record SET "{column}" = %s WHERE sequence = %s', text, VICTIM)
     finding = only_finding("altered")
     assert (finding.sequence, finding.record) == (VICTIM, str(victim.pk))
@@ -334,6 +350,28 @@ def test_number_that_is_no_integer_is_extra(number):
     found = {f.kind: f for f in verify().findings}
     assert found["missing"].sequence == VICTIM
     assert found["extra"].record == str(victim.pk)
+
+
+@mysql_only
+@pytest.mark.parametrize("column", ["occurred_at", "recorded_at"])
+@pytest.mark.parametrize("moment", ["0000-00-00 00:00:00", "2026-02-00 10:00:00", "2026-00-01"])
+def test_time_of_no_day_names_the_record(column, moment):
+    victim = stored()
+    sql("SET SESSION sql_mode = ''")
+    try:
+        sql(f'UPDATE audit_log_record SET "{column}" = %s WHERE sequence = %s', moment, VICTIM)
+    finally:
+        sql("SET SESSION sql_mode = DEFAULT")
+    finding = only_finding("altered")
+    assert (finding.sequence, finding.record) == (VICTIM, str(victim.pk))
+
+
+@mysql_only
+@pytest.mark.parametrize("value", ["shop.product ", "Shop.Product", "shop.próduct"])
+def test_text_that_most_collations_take_for_the_same_names_the_record(value):
+    sql("UPDATE audit_log_record SET target_type = %s WHERE sequence = %s", value, VICTIM)
+    assert only_finding("altered").sequence == VICTIM
+    assert Record.objects.filter(target_type="shop.product").count() == SIZE - 1
 
 
 @postgres_only

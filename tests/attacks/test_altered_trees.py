@@ -23,7 +23,7 @@ from tests.ledger.building import (
     write,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.slow, pytest.mark.django_db]
 sqlite_only = pytest.mark.skipif(connection.vendor != "sqlite", reason="other databases refuse")
 
 SIZE = 600  # two full tiles, and a partial one

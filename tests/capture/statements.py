@@ -9,7 +9,9 @@ from unittest import mock
 
 from django.db import DEFAULT_DB_ALIAS, connections
 
-OUTBOX = 'INSERT INTO "audit_log_outbox"'
+from audit_log.recording import postgresql
+
+OUTBOX = f"INSERT INTO {connections[DEFAULT_DB_ALIAS].ops.quote_name('audit_log_outbox')}"
 
 
 @contextmanager
@@ -30,7 +32,7 @@ def statements(using: str = DEFAULT_DB_ALIAS) -> Iterator[list[str]]:
         finally:
             connection.connection.set_trace_callback(None)
         return
-    with _psycopg(seen):
+    with _mysqlclient(seen) if connection.vendor == "mysql" else _psycopg(seen):
         yield seen
 
 
@@ -50,9 +52,50 @@ def _psycopg(seen: list[str]) -> Iterator[None]:
         seen.insert(len(seen) - (text == "BEGIN"), text)
         return command(self, query, *args, **options)
 
+    send = postgresql._send
+
+    def seen_send(driver: Any, sql: bytes) -> None:
+        seen.append(sql.decode())
+        send(driver, sql)
+
     with (
+        mock.patch.object(postgresql, "_send", seen_send),
         mock.patch.object(psycopg.ClientCursor, "execute", seen_execute),
         mock.patch.object(psycopg.Connection, "_exec_command", seen_command),
+    ):
+        yield
+
+
+@contextmanager
+def _mysqlclient(seen: list[str]) -> Iterator[None]:
+    """COMMIT and the like are calls of its C library; `autocommit(False)` is what begins."""
+    from MySQLdb.connections import Connection
+
+    query, commit, rollback = Connection.query, Connection.commit, Connection.rollback
+    autocommit = Connection.autocommit
+
+    def seen_query(self: Any, text: Any) -> Any:
+        seen.append(bytes(text).decode(errors="replace") if not isinstance(text, str) else text)
+        return query(self, text)
+
+    def seen_commit(self: Any) -> Any:
+        seen.append("COMMIT")
+        return commit(self)
+
+    def seen_rollback(self: Any) -> Any:
+        seen.append("ROLLBACK")
+        return rollback(self)
+
+    def seen_autocommit(self: Any, on: bool) -> Any:
+        if not on and self.get_autocommit():
+            seen.append("BEGIN")
+        return autocommit(self, on)
+
+    with (
+        mock.patch.object(Connection, "query", seen_query),
+        mock.patch.object(Connection, "commit", seen_commit),
+        mock.patch.object(Connection, "rollback", seen_rollback),
+        mock.patch.object(Connection, "autocommit", seen_autocommit),
     ):
         yield
 

@@ -88,7 +88,7 @@ def test_single_row_without_relations_keeps_its_fast_path():
         person.delete()
     assert [query["sql"].split()[0] for query in queries] == ["DELETE"]
     assert [kind.split()[-1] for kind in kinds(seen)][-1] == "COMMIT"
-    assert len(seen) == (4 if connection.vendor == "sqlite" else 3)
+    assert len(seen) == (3 if connection.vendor == "postgresql" else 4)
 
 
 def test_query_set_delete_is_one_event_for_each_row(events: list[Event]):

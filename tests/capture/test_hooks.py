@@ -17,7 +17,9 @@ from django.db.models.deletion import Collector
 from django.db.models.fields import related_descriptors
 from django.db.models.query_utils import DeferredAttribute
 from django.db.models.sql import DeleteQuery, UpdateQuery
+from django.db.utils import DatabaseErrorWrapper
 from django.test.utils import CaptureQueriesContext
+from django.utils.functional import cached_property
 
 from audit_log.capture import deletes, installation, references, relations, saves
 from audit_log.events import Event
@@ -147,6 +149,15 @@ def test_connection_methods_have_the_signatures_we_wrap(name: str, parameters: l
         "close",
     }
     assert _parameters(getattr(BaseDatabaseWrapper, name)) == ["self", *parameters]
+
+
+def test_errors_of_the_driver_pass_through_one_object():
+    assert isinstance(
+        inspect.getattr_static(BaseDatabaseWrapper, "wrap_database_errors"), cached_property
+    )
+    assert _parameters(DatabaseErrorWrapper.__init__) == ["self", "wrapper"]
+    exit_parameters = ["self", "exc_type", "exc_value", "traceback"]
+    assert _parameters(DatabaseErrorWrapper.__exit__) == exit_parameters
 
 
 @pytest.mark.django_db

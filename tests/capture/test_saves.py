@@ -47,7 +47,7 @@ SAVED_ON_POSTGRES = ["BEGIN", "UPDATE", "SAVEPOINT INSERT RELEASE COMMIT"]
 
 
 def _saved() -> list[str]:
-    return SAVED if connection.vendor == "sqlite" else SAVED_ON_POSTGRES
+    return SAVED_ON_POSTGRES if connection.vendor == "postgresql" else SAVED
 
 
 def _changes(event: Event, *but: str) -> dict[str, Any]:
@@ -284,7 +284,8 @@ def test_loaddata_is_recorded_as_an_import_and_touches_nothing_that_is_not_there
         {"model": "shop.restaurant", "pk": 7, "fields": {"stars": 3}},
         {"model": "shop.place", "pk": 7, "fields": {"name": "Inn"}},
     ]
-    with transaction.atomic():
+    # As `loaddata` does it: MariaDB checks foreign keys at once, the others at COMMIT.
+    with transaction.atomic(), connection.constraint_checks_disabled():
         for row in serializers.deserialize("python", rows):
             row.save()
         transaction.set_rollback(True)  # the stamp's keys refer to nothing
@@ -439,7 +440,8 @@ def test_row_recreated_after_its_delete_is_one_transaction(events: list[Event]):
     with statements() as seen:
         category.save()
     assert [e.action for e in events] == ["create", "delete", "create"]
-    assert kinds(seen) == [*_saved()[:2], "INSERT", *_saved()[2:]]
+    # On PostgreSQL BEGIN travels with the UPDATE.
+    assert " ".join(kinds(seen)) == " ".join([*_saved()[:2], "INSERT", *_saved()[2:]])
 
 
 def test_force_insert_of_a_loaded_row_is_refused_as_without_us(events: list[Event]):

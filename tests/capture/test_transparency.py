@@ -485,7 +485,7 @@ def _run(run: Scenario, model: Model) -> list[Any]:
 
 def _plain(sql: str) -> str:
     sql = re.sub(r"shop_(un)?watched", "shop_model", sql)
-    sql = re.sub(r'"(un)?watched(_id)?"', r'"model\2"', sql)
+    sql = re.sub(r'["`](un)?watched(_id)?["`]', r'"model\2"', sql)
     sql = re.sub(r"(shop_model_tags)_\w+", r"\1", sql)
     sql = re.sub(r"s\d+_x\d+", "savepoint", sql)
     return re.sub(r"\b\d+\b", "N", sql)

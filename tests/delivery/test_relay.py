@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from audit_log.ledger import heads, writer
 from audit_log.models import Outbox, Record, Stream
 from audit_log.reading.contents import contents
 from audit_log.recording import buffer, losses, outbox
-from tests.shop.models import Category
+from tests.shop.models import Category, Unlisted
 
 BOTH = ["default", "other"]
 
@@ -100,6 +101,27 @@ def test_relay_that_fails_after_storing_leaves_batch_and_ledger_as_they_were(
     assert _names() == ["once"]
 
 
+@pytest.mark.parametrize("on", [True, False])
+@pytest.mark.django_db(transaction=True)
+def test_garbage_collector_is_left_as_it_was(on: bool, monkeypatch: pytest.MonkeyPatch):
+    seen: list[bool] = []
+
+    def failing(prepared: Any, using: str) -> Any:
+        seen.append(gc.isenabled())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writer, "write", failing)
+    Category.objects.create(name="once")
+    was_on = gc.isenabled()
+    try:
+        gc.enable() if on else gc.disable()
+        with pytest.raises(KeyboardInterrupt):
+            relay()
+        assert (seen, gc.isenabled()) == ([False], on)
+    finally:
+        gc.enable() if was_on else gc.disable()
+
+
 @pytest.mark.django_db(transaction=True)
 def test_transient_error_is_retried(monkeypatch: pytest.MonkeyPatch):
     original, failures = writer.write, ["deadlock detected", "database is locked"]
@@ -116,12 +138,11 @@ def test_transient_error_is_retried(monkeypatch: pytest.MonkeyPatch):
     assert _names() == ["once"]
 
 
-@pytest.mark.postgres
 @pytest.mark.django_db(transaction=True)
 def test_victim_of_a_real_deadlock_tries_again(monkeypatch: pytest.MonkeyPatch):
     """deadlock."""
-    if connection.vendor != "postgresql":
-        pytest.skip("PostgreSQL only")
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one lock")
     heads.ensure([heads.DEFAULT], "default")
     Category.objects.create(name="contended")
     holds_head, go_on = threading.Event(), threading.Event()
@@ -136,22 +157,27 @@ def test_victim_of_a_real_deadlock_tries_again(monkeypatch: pytest.MonkeyPatch):
     with ThreadPoolExecutor(1) as pool, connection.cursor() as cursor:
         rival = pool.submit(_lock_head_then_batch, holds_head, go_on)
         assert holds_head.wait(10)
-        cursor.execute("SET deadlock_timeout = '50ms'")
+        if connection.vendor == "postgresql":
+            cursor.execute("SET deadlock_timeout = '50ms'")
         try:
             assert relay().events == 1
         finally:
             go_on.set()
-            cursor.execute("RESET deadlock_timeout")
+            if connection.vendor == "postgresql":
+                cursor.execute("RESET deadlock_timeout")
         rival.result(30)
     assert len(met) > 1, "there was no deadlock"
     assert _names() == ["contended"]
 
 
 def _lock_head_then_batch(holds_head: threading.Event, go_on: threading.Event) -> None:
-    """The other way round than the relay, and more patient."""
+    """The other way round than the relay, and not to be the victim."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SET LOCAL deadlock_timeout = '20s'")
+            if connection.vendor == "postgresql":
+                cursor.execute("SET LOCAL deadlock_timeout = '20s'")  # the less patient gives up
+            else:
+                Unlisted.objects.bulk_create(Unlisted(name="x") for _ in range(500))  # the lighter
             heads.lock([heads.DEFAULT], "default")
             holds_head.set()
             go_on.wait(10)
@@ -163,45 +189,60 @@ def _lock_head_then_batch(holds_head: threading.Event, go_on: threading.Event) -
 @contextmanager
 def _isolation(level: Any) -> Iterator[None]:
     options = connection.settings_dict["OPTIONS"]
+    before = {name: options[name] for name in ["isolation_level"] if name in options}
     connection.close()
     options["isolation_level"] = level
     try:
         yield
     finally:
         del options["isolation_level"]
+        options.update(before)
         connection.close()
 
 
-@pytest.mark.postgres
-@pytest.mark.parametrize("level", ["REPEATABLE_READ", "SERIALIZABLE"])
-@pytest.mark.django_db(transaction=True)
-def test_stricter_isolation_of_the_project_is_not_the_relays(level: str):
-    if connection.vendor != "postgresql":
-        pytest.skip("PostgreSQL only")
+def _level(name: str) -> Any:
+    if connection.vendor == "mysql":
+        return name
     from psycopg import IsolationLevel
 
-    with _isolation(IsolationLevel[level]):
+    return IsolationLevel[name.replace(" ", "_").upper()]
+
+
+def _write_apart() -> None:
+    try:
+        Unlisted.objects.create(name="meanwhile")
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+@pytest.mark.django_db(transaction=True)
+def test_stricter_isolation_of_the_project_is_not_the_relays(level: str):
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has no levels of isolation")
+    with _isolation(_level(level)):
         Category.objects.create(name="strict")
         seen = []
         original = writer.write
 
         def write(prepared: Any, using: str) -> Any:
-            with connection.cursor() as cursor:
-                cursor.execute("SHOW transaction_isolation")
-                seen.append(cursor.fetchone()[0])
+            with ThreadPoolExecutor(1) as pool:
+                seen.append(Unlisted.objects.count())
+                pool.submit(_write_apart).result(20)
+                seen.append(Unlisted.objects.count())  # what others commit is seen at once
             return original(prepared, using)
 
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(writer, "write", write)
             relay()
-        assert seen == ["read committed"]
+        assert seen == [0, 1]
         assert _names() == ["strict"]
 
 
 @pytest.mark.django_db(transaction=True)
 def test_relay_skips_what_another_has_claimed(monkeypatch: pytest.MonkeyPatch):
     """While one relay is between claim and commit, another neither waits nor takes its rows."""
-    if connection.vendor != "postgresql":
+    if connection.vendor == "sqlite":
         pytest.skip("SQLite has one relay at a time")
     Category.objects.create(name="claimed")
     with transaction.atomic():
@@ -363,10 +404,13 @@ def test_beat_sweeps_and_its_messages_do_not_pile_up(queue: str | None, settings
     assert {entry["task"] for entry in entries.values()} == {
         tasks.relay.name,
         tasks.checkpoint.name,
+        tasks.alerts.name,
+        tasks.retention.name,
     }
     assert entries["audit_log.relay"]["schedule"] == 5.0
     for entry in entries.values():
-        assert entry["options"]["expires"] <= entry["schedule"]
+        nightly = entry["task"] == tasks.retention.name
+        assert entry["options"]["expires"] <= (86_400 if nightly else 60)
         assert entry["options"].get("queue") == queue
         assert "args" not in entry
 

@@ -21,6 +21,7 @@ app.conf.update(
     broker_transport_options=settings.FAULTS_TRANSPORT_OPTIONS,
     broker_connection_retry_on_startup=True,
     task_default_queue=settings.FAULTS_QUEUE,
+    task_default_queue_type=settings.FAULTS_QUEUE_TYPE,
     worker_hijack_root_logger=False,
     imports=["audit_log.tasks"],
 )

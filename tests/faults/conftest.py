@@ -13,6 +13,7 @@ from audit_log.ledger.verification import verify
 from audit_log.models import Outbox, Record
 from audit_log.privacy import data_keys
 from tests.faults.forks import Forks, forks
+from tests.faults.workers import wait_until
 
 
 @pytest.fixture
@@ -43,8 +44,7 @@ def settle(spool_dir: Path) -> Callable[[], None]:
     """Relay all, then see that nothing is left, the numbers have no gap and the ledger holds."""
 
     def check() -> None:
-        relay()
-        assert not Outbox.objects.exists()
+        wait_until(_emptied, 20, "the outbox still holds batches")
         for stream in Record.objects.values("stream").annotate(
             first=Min("sequence"), last=Max("sequence"), count=Count("id")
         ):
@@ -55,6 +55,13 @@ def settle(spool_dir: Path) -> Callable[[], None]:
         assert verified.findings == []
 
     return check
+
+
+def _emptied() -> bool:
+    # More than once: a server may notice a killed client late, and a relay passes over the rows
+    # that it still has locked.
+    relay()
+    return not Outbox.objects.exists()
 
 
 @pytest.fixture

@@ -14,10 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from django.core.management import call_command
 from django.db import connection, transaction
+from django.test import Client
 
 from audit_log import context
 from audit_log.recording import losses, outbox, spool
+from tests.retention.nights import night
 from tests.shop.models import Category
 
 
@@ -92,6 +95,45 @@ def relay(go: str, rows: int) -> None:
     delivery.relay()
 
 
+def relay_into_the_gap(mark: str) -> None:
+    """Relay what the ledger has in another database, and stop between the two commits."""
+    from audit_log.delivery import relay as delivery
+
+    def wait(_: Any) -> None:
+        Path(mark).touch()
+        time.sleep(60)
+
+    delivery._Claim._put_failures_apart = wait  # type: ignore[method-assign,assignment]
+    delivery.relay("default")
+
+
+def relay_all(rows: int) -> None:
+    """Relay every outbox, `rows` batches at a time."""
+    from audit_log.delivery import relay as delivery
+
+    delivery.MAX_ROWS = rows  # type: ignore[misc]
+    delivery.relay_everywhere()
+
+
+def command(words: list[str]) -> None:
+    """Run a management command."""
+    call_command(*words, verbosity=0)
+
+
+def ledger_report(result: str) -> None:
+    """What the ledger holds: the created rows in their order, and what verification finds."""
+    from audit_log.ledger.verification import verify
+    from audit_log.models import Record
+
+    rows = Record.objects.filter(action="create", target_type="shop.category")
+    report = {
+        "created": list(rows.order_by("sequence").values_list("target_id", flat=True)),
+        "streams": verify().streams,
+        "findings": [finding.message for finding in verify().findings],
+    }
+    Path(result).write_text(json.dumps(report))
+
+
 def _batch(text: str) -> outbox.Row:
     (row,) = outbox.rows_of([context.new_event("probe.spooled", source="explicit", reason=text)])
     return row
@@ -143,7 +185,28 @@ class _Messages(logging.Handler):
 
 
 def commit(result: str, count: int, pause: float, wait: float) -> None:
-    """Commit, and report what was felt of the nudge: times, threads, connections, log lines."""
+    """Commit, and report what was felt of the nudge."""
+
+    def save(n: int) -> int:
+        return Category.objects.create(name=f"committed {n}").pk
+
+    _measure(save, result, count=count, pause=pause, wait=wait)
+
+
+def requests(result: str, count: int, pause: float, wait: float) -> None:
+    """The same with requests that commit; the answers are their status codes."""
+    client = Client()
+
+    def ask(n: int) -> int:
+        return client.get("/create/", {"name": f"requested {n}"}).status_code
+
+    _measure(ask, result, count=count, pause=pause, wait=wait)
+
+
+def _measure(
+    act: Callable[[int], int], result: str, *, count: int, pause: float, wait: float
+) -> None:
+    """Act, and report answers, times, threads, connections and log lines."""
     messages = _Messages()
     logging.getLogger("audit_log").addHandler(messages)
     connected: list[str] = []
@@ -156,14 +219,15 @@ def commit(result: str, count: int, pause: float, wait: float) -> None:
     connection.ensure_connection()  # not what is looked at
     socket.socket.connect = noting  # type: ignore[method-assign,assignment]
     before = [thread.name for thread in threading.enumerate()]
-    seconds = []
+    answers, seconds = [], []
     for n in range(count):
         started = time.perf_counter()
-        Category.objects.create(name=f"committed {n}")
+        answers.append(act(n))
         seconds.append(time.perf_counter() - started)
         time.sleep(pause)
     time.sleep(wait)
     report = {
+        "answers": answers,
         "threads_before": before,
         "threads_after": [thread.name for thread in threading.enumerate()],
         "connected": connected,
@@ -188,9 +252,15 @@ JOBS: dict[str, Callable[..., None]] = {
     "write": write,
     "write_some": write_some,
     "relay": relay,
+    "relay_all": relay_all,
+    "relay_into_the_gap": relay_into_the_gap,
+    "command": command,
+    "ledger_report": ledger_report,
     "spool_slowly": spool_slowly,
     "spool_beyond_the_limit": spool_beyond_the_limit,
     "replay": replay,
     "commit": commit,
+    "night": night,
+    "requests": requests,
     "commit_and_fork": commit_and_fork,
 }

@@ -9,11 +9,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import redis
 
 from tests import services
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip the test for want of a server; where all must be there, fail it."""
+    if services.required():
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
 
 
 def free_port() -> int:
@@ -59,9 +67,7 @@ class Redis:
 def redis_server(folder: Path, *options: str) -> Iterator[Redis]:
     binary = shutil.which("redis-server")
     if binary is None:
-        if services.required():
-            pytest.fail("redis-server is not installed.")
-        pytest.skip("redis-server is not installed.")
+        missing("redis-server is not installed.")
     port = free_port()
     command = [
         binary,

@@ -124,6 +124,8 @@ def test_object_that_cannot_say_its_name_is_recorded(settle):
 def test_number_that_json_has_no_word_for_is_a_string(weight: str, expected: str, settle):
     if weight == "nan" and connection.vendor == "sqlite":
         pytest.skip("SQLite makes NaN null.")
+    if weight != "1e308" and connection.vendor == "mysql":
+        pytest.skip("This database's driver refuses it, with us or without.")
     Product.objects.create(name="x", weight=float(weight))
     settle()
     assert contents(Record.objects.get())["changes"]["weight"] == [None, expected]
@@ -131,7 +133,7 @@ def test_number_that_json_has_no_word_for_is_a_string(weight: str, expected: str
 
 @pytest.mark.parametrize("text", ["a\0b", "tab\tand\nline", "\u202eright to left", "\U0001f600"])
 def test_text_that_the_database_takes_is_recorded(text: str, settle):
-    if "\0" in text and connection.vendor != "sqlite":
+    if "\0" in text and connection.vendor == "postgresql":
         pytest.skip("This database refuses NUL, with us or without.")
     Category.objects.create(name=text)
     settle()
@@ -151,6 +153,8 @@ def test_text_that_the_database_takes_is_recorded(text: str, settle):
     ids=["deep", "deeper", "numbers", "kombu's poison", "long key", "many texts"],
 )
 def test_json_field_with_anything_in_it_is_saved_and_recorded(attributes: Any, settle):
+    if "deep" in attributes and connection.vendor == "mysql":
+        pytest.skip("This database refuses more than 32 levels, with us or without.")
     product = Product.objects.create(name="x", attributes=attributes)
     settle()
     assert Product.objects.get(pk=product.pk).attributes == attributes

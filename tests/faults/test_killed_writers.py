@@ -14,6 +14,8 @@ from audit_log.models import Record
 from tests.faults.forks import Forks
 from tests.shop.models import Category
 
+pytestmark = pytest.mark.slow
+
 KILLS = 40
 
 

@@ -23,7 +23,7 @@ from tests.faults.forks import forks
 from tests.faults.servers import Redis, free_port, redis_server, silent_port
 from tests.shop.models import Category
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 QUEUE = "faults"
 
 

@@ -20,6 +20,8 @@ from audit_log.privacy.encryption import key_ring
 from audit_log.recording import outbox, spool
 from tests.faults.forks import Forks
 
+pytestmark = pytest.mark.slow
+
 
 def _stored() -> int:
     return Record.objects.filter(action="probe.spooled").count()

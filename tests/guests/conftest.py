@@ -23,5 +23,5 @@ def make_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeHost]:
         return host
 
     yield make
-    left = [name for host in hosts for name in host.drop()]
+    left = [name for host in hosts for name in host.database.drop()]
     assert left == []

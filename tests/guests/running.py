@@ -5,23 +5,21 @@ from __future__ import annotations
 import json
 import os
 import re
-import sqlite3
+import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
 from audit_log.events import Event, decode_batch
 from audit_log.privacy.encryption import key_ring
 from audit_log.recording import outbox
 from tests import services, settings
+from tests.guests import databases
 
 HERE = Path(__file__).resolve().parent
 SECONDS = 110  # below pytest's own timeout, so that a hanging host shows what it printed
@@ -66,6 +64,21 @@ class Process:
         self._popen = popen
         self._folder = folder
 
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to it, not to its children."""
+        self._popen.send_signal(number)
+
+    def close(self) -> None:
+        """Make sure that nothing of it is left."""
+        self.kill_all()
+        if self._popen.returncode is None:
+            self._popen.communicate()
+
+    def kill_all(self) -> None:
+        """End it and its children as a power cut would."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._popen.pid, signal.SIGKILL)
+
     def finish(self) -> Run:
         """Wait for its end, bounded."""
         try:
@@ -88,18 +101,17 @@ class Host:
         self.vendor = vendor
         folder.mkdir()
         (folder / "notes").mkdir()
-        self.database = (
-            str(folder / "real.sqlite3")
-            if vendor == "sqlite"
-            else f"guest_{settings.RUN}_{folder.parent.name}_{folder.name}".lower()
-        )
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "")  # its folders are called as others' are
+        name = f"guest_{settings.RUN}_{worker}_{folder.parent.name}_{folder.name}".lower()
+        self.database = databases.of(vendor, folder, name)
 
     def start(self, *command: str, **variables: str) -> Process:
         """Start `python <command>` in the project's folder."""
         popen = subprocess.Popen(
-            [sys.executable, "-W", "error", *command],
+            [sys.executable, *command],
             cwd=HERE / self.project,
-            env={**self._environment(), **variables},
+            env={"PYTHONWARNINGS": "error", **self._environment(), **variables},
+            start_new_session=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -115,30 +127,18 @@ class Host:
             **inherited,
             "PYTHONPATH": str(HERE),
             "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTEST_DEBUG_TEMPROOT": str(self.folder),  # or two of them tidy up the same one
             "GUEST_DB": self.vendor,
-            "GUEST_DB_NAME": self.database,
+            "GUEST_DB_NAME": self.database.name,
             "GUEST_SPOOL_DIR": str(self.folder / "spool"),
             "GUEST_NOTES": str(self.folder / "notes"),
             **{f"PG{key.upper()}": value for key, value in services.POSTGRES.items()},
+            **{f"GUEST_MYSQL_{key.upper()}": value for key, value in services.MYSQL.items()},
         }
-
-    def exists(self) -> bool:
-        """Whether the project's real database is there; its tests have one of their own."""
-        if self.vendor == "sqlite":
-            return Path(self.database).exists()
-        return self.database in databases()
-
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        """Ask the project's real database."""
-        if self.vendor == "sqlite":
-            with closing(sqlite3.connect(self.database)) as connection:
-                return connection.execute(sql).fetchall()
-        with _postgres(self.database) as connection:
-            return connection.execute(sql).fetchall()
 
     def events(self) -> list[Event]:
         """What waits in the outbox."""
-        batches = self.rows("SELECT payload FROM audit_log_outbox ORDER BY id")
+        batches = self.database.rows("SELECT payload FROM audit_log_outbox ORDER BY id")
         return [
             event
             for (payload,) in batches
@@ -148,39 +148,6 @@ class Host:
     def actions(self) -> Counter[str]:
         """How many events of each action wait in the outbox."""
         return Counter(event.action for event in self.events())
-
-    def create(self, template: Host | None = None) -> None:
-        """Make the real database, empty or as `template` has it."""
-        if self.vendor == "sqlite":
-            content = b"" if template is None else Path(template.database).read_bytes()
-            Path(self.database).write_bytes(content)
-            return
-        like = "" if template is None else f' TEMPLATE "{template.database}"'
-        with _postgres() as connection:
-            connection.execute(f'CREATE DATABASE "{self.database}"{like}')
-
-    def drop(self) -> list[str]:
-        """Remove every database of the project's. Names those that its tests left behind."""
-        if self.vendor == "sqlite":
-            return []
-        left = [name for name in databases() if self.database in name]
-        with _postgres() as connection:
-            for name in left:
-                connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-        return [name for name in left if name != self.database]
-
-
-@contextmanager
-def _postgres(name: str = "postgres") -> Iterator[psycopg.Connection]:
-    where = psycopg.conninfo.make_conninfo(**services.POSTGRES, dbname=name)
-    with psycopg.connect(where, autocommit=True) as connection:
-        yield connection
-
-
-def databases() -> set[str]:
-    """The databases of the PostgreSQL server."""
-    with _postgres() as connection:
-        return {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
 
 
 def assert_unnoticed(plain: Run, audited: Run) -> None:

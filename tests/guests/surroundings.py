@@ -14,6 +14,7 @@ from typing import Any
 
 AUDIT = os.environ.get("GUEST_AUDIT", "")  # "", "on" or "off" (installed, ENABLED: False)
 CELERY = os.environ.get("GUEST_CELERY", "none")  # "none", "eager" or a broker's URL
+_MYSQL = ("HOST", "PORT", "USER", "PASSWORD")
 
 
 def database(suffix: str = "", **settings: Any) -> dict[str, Any]:
@@ -26,6 +27,12 @@ def database(suffix: str = "", **settings: Any) -> dict[str, Any]:
     }
     if os.environ.get("GUEST_DB", "sqlite") == "sqlite":
         return {"ENGINE": "django.db.backends.sqlite3", **common}
+    if os.environ["GUEST_DB"] == "mysql":
+        return {
+            "ENGINE": "django.db.backends.mysql",
+            **{key: os.environ[f"GUEST_MYSQL_{key}"] for key in _MYSQL},
+            **common,
+        }
     if os.environ.get("GUEST_DRIVER") == "psycopg2":
         # Django prefers psycopg where it can be imported; None says that it cannot.
         sys.modules["psycopg"] = None  # type: ignore[assignment]

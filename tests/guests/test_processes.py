@@ -30,7 +30,7 @@ BROKERS = {
 def migrated(make_host: MakeHost) -> Host:
     """A host whose real database has all tables."""
     host = make_host("library", "migrated")
-    host.create()
+    host.database.create()
     run = host.run("manage.py", "migrate", "--verbosity", "0", GUEST_AUDIT="on")
     assert run.code == 0, run
     return host
@@ -49,7 +49,7 @@ def silent() -> Iterator[str]:
 def burst(request, make_host, migrated, silent) -> tuple[Host, Run, int]:
     url, lines = BROKERS[request.param]
     host = make_host("library", "burst")
-    host.create(migrated)
+    host.database.create(migrated.database.name)
     run = host.run("burst.py", GUEST_AUDIT="on", GUEST_CELERY=url.format(silent=silent))
     return host, run, lines
 
@@ -60,7 +60,7 @@ def test_no_broker_loses_nothing_and_makes_no_storm(burst):
     assert run.answer["notes"] == 200
     actions = host.actions()
     assert (actions["create"], actions["request"]) == (200, 20)
-    assert host.rows("SELECT count(*) FROM audit_log_record") == [(0,)]
+    assert host.database.rows("SELECT count(*) FROM audit_log_record") == [(0,)]
     assert run.spooled == []
     assert len(run.err.splitlines()) == lines, run
 
@@ -68,21 +68,21 @@ def test_no_broker_loses_nothing_and_makes_no_storm(burst):
 def test_switched_off_nothing_of_us_is_there(make_host, migrated):
     """L10."""
     host = make_host("library", "off")
-    host.create(migrated)
-    before = host.rows("SELECT count(*) FROM audit_log_outbox")
+    host.database.create(migrated.database.name)
+    before = host.database.rows("SELECT count(*) FROM audit_log_outbox")
     found = host.run("look.py", GUEST_AUDIT="off").answer
     assert found["hooks"] == []
     assert found["connection"] == []
     assert found["receivers"] == []
     assert found["threads"] == ["MainThread"]
     assert [sql.split()[0] for sql in found["executed"]] == ["INSERT"]  # the project's own
-    assert host.rows("SELECT count(*) FROM audit_log_outbox") == before
+    assert host.database.rows("SELECT count(*) FROM audit_log_outbox") == before
 
 
 def test_switched_on_the_same_look_finds_us(make_host, migrated):
     """So that the test above can fail."""
     host = make_host("library", "on")
-    host.create(migrated)
+    host.database.create(migrated.database.name)
     found = host.run("look.py", GUEST_AUDIT="on").answer
     assert "Model._save_table" in found["hooks"]
     assert "commit" in found["connection"]
@@ -93,9 +93,9 @@ def test_switched_on_the_same_look_finds_us(make_host, migrated):
 def test_flush_command_empties_every_table(make_host, migrated):
     """L2."""
     host = make_host("library", "flushed")
-    host.create(migrated)
+    host.database.create(migrated.database.name)
     assert host.run("burst.py", GUEST_AUDIT="on").answer["notes"] == 200
     run = host.run("manage.py", "flush", "--noinput", GUEST_AUDIT="on")
     assert run.code == 0, run
-    assert host.rows("SELECT count(*) FROM books_note") == [(0,)]
+    assert host.database.rows("SELECT count(*) FROM books_note") == [(0,)]
     assert host.actions()["create"] == 0

@@ -28,7 +28,7 @@ def both(make_host: MakeHost, command: list[str], **variables: str) -> tuple[Run
     without = hosts[0].start(*command, **variables)
     with_us = hosts[1].start(*command, GUEST_AUDIT="on", **variables)
     runs = without.finish(), with_us.finish()
-    assert not hosts[1].exists()  # the tests' database is another
+    assert not hosts[1].database.exists()  # the tests' database is another
     return runs
 
 
@@ -57,7 +57,7 @@ def test_kept_database_serves_the_next_run(make_host, tmp_path):
         assert run.outcomes
         assert_silent(run)
     if host.vendor != "sqlite":
-        assert host.drop() == [f"test_{host.database}"]
+        assert host.database.drop() == [f"test_{host.database.name}"]
 
 
 @pytest.mark.parametrize(

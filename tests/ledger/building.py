@@ -91,7 +91,9 @@ def head(stream: str = heads.DEFAULT) -> Stream:
 
 
 def sql(statement: str, *params: Any, using: str = DEFAULT_DB_ALIAS) -> int:
-    """Behind the ORM. Returns how many rows."""
+    """Behind the ORM, names quoted as the standard has it. Returns how many rows."""
+    if connections[using].vendor == "mysql":
+        statement = statement.replace('"', "`")
     with connections[using].cursor() as cursor:
         cursor.execute(statement, params)
         return int(cursor.rowcount)

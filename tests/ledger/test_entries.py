@@ -6,6 +6,7 @@ import enum
 import hashlib
 import json
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -16,11 +17,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audit_log.events import Redaction, format_time
+from audit_log.events import Redaction, decode_batch, encode_batch, encode_event, format_time
 from audit_log.exceptions import EncodingError, UnknownVersion
 from audit_log.ledger import entries
-from audit_log.ledger.entries import EntryTemplate, canonical, contents_digest, entry_bytes
+from audit_log.ledger.entries import (
+    EntryTemplate,
+    canonical,
+    canonical_decoded,
+    contents_digest,
+    entry_bytes,
+)
 from audit_log.ledger.merkle import leaf_hash
+from tests.ledger.building import an_event
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SALT = bytes(range(16))
@@ -358,3 +366,55 @@ def test_column_of_the_wrong_kind_is_refused(name, value):
 def test_record_of_another_version_is_refused(version):
     with pytest.raises(UnknownVersion):
         entry_bytes(full() | {"version": version})
+
+
+# No infinity: JSON has none, and the decoder refuses what would become one.
+numbers = st.one_of(
+    st.integers(),
+    st.sampled_from([2**53 - 1, 2**53, -(2**53), 1e300]),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
+decoded = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), numbers, st.text(), st.sampled_from(["\\u0000", ",1.5", "1" * 16])
+    ),
+    lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text(), decoded))
+def test_what_was_decoded_from_json_is_written_or_refused_as_by_the_careful_way(value):
+    def outcome(encode: Callable[[Any], bytes]) -> bytes | None:
+        try:
+            return encode(value)
+        except EncodingError:
+            return None
+
+    assert outcome(canonical_decoded) == outcome(canonical)
+
+
+@pytest.mark.parametrize("depth", [63, 64, 65, 2000])
+def test_decoded_values_are_bounded_in_depth_too(depth):
+    value: Any = {}
+    for _ in range(depth - 1):
+        value = {"a": value}
+    if depth > 64:
+        with pytest.raises(EncodingError):
+            canonical_decoded(value)
+    else:
+        assert canonical_decoded(value) == canonical(value)
+
+
+def test_many_brackets_are_not_depth():
+    value = {"a": [[n] for n in range(200)]}
+    assert canonical_decoded(value) == canonical(value)
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e999", "Infinity", "NaN"])
+def test_number_beyond_all_bounds_is_not_decoded_to_begin_with(number):
+    batch = encode_batch([encode_event(an_event(data={"n": 1}))], None)
+    forged = batch.replace(b'"n":1', f'"n":{number}'.encode())
+    assert forged != batch
+    with pytest.raises(EncodingError):
+        decode_batch(forged)

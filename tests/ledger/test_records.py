@@ -83,6 +83,11 @@ def marks(record: Record) -> list[tuple[str, str]]:
     return [(mark["path"], mark["rule"]) for mark in record.redactions or []]
 
 
+def prepared_record(event: Event) -> Record:
+    """As it would be stored, but for its number and its moment."""
+    return Record(**prepare(event, HERE).columns)
+
+
 @pytest.fixture
 def fixed_randomness(monkeypatch):
     """Salt, nonces and the data key, so that every byte of the record can be pinned."""
@@ -97,17 +102,19 @@ def test_every_column_of_a_full_event_is_as_pinned(fixed_randomness):
     moment = datetime.datetime(2026, 11, 24, 2, 15, 30, tzinfo=datetime.UTC)
     id_ = uuid.UUID("019ab3c4-5d50-7f80-9a1b-2c3d4e5f6071")
     item = prepare(a_full_event(3, id=id_, occurred_at=moment), HERE)
-    item.record.sequence = 41
-    item.record.recorded_at = moment + datetime.timedelta(milliseconds=1)
-    entry = item.entry.fill(41, item.record.recorded_at)
+    late: dict[str, Any] = {
+        "sequence": 41,
+        "recorded_at": moment + datetime.timedelta(milliseconds=1),
+    }
+    entry = item.entry.fill(41, late["recorded_at"])
     columns = {
-        field.name: _as_json(getattr(item.record, field.name))
+        field.name: _as_json((item.columns | late)[field.name])
         for field in Record._meta.concrete_fields
     }
     opened = {
         name: json.loads(
             open_sealed(
-                getattr(item.record, name),
+                item.columns[name],
                 lambda _: AESGCM(bytes(range(32))),
                 place_of(id_, name),
             )
@@ -130,7 +137,7 @@ def _as_json(value: Any) -> Any:
 
 
 def test_no_column_of_a_full_record_is_empty():
-    record = prepare(a_full_event(), HERE).record
+    record = prepared_record(a_full_event())
     late = {"sequence", "recorded_at"}
     empty = [f.name for f in Record._meta.concrete_fields if not getattr(record, f.name, None)]
     assert set(empty) <= late | {"emitter_seq"}  # which is 0
@@ -138,7 +145,7 @@ def test_no_column_of_a_full_record_is_empty():
 
 def test_least_event_seals_nothing_and_needs_no_key(django_assert_num_queries):
     with django_assert_num_queries(0):
-        record = prepare(an_event(), HERE).record
+        record = prepared_record(an_event())
     assert (record.sealed_actor, record.sealed_data, record.redactions) == (None, None, None)
 
 
@@ -165,7 +172,7 @@ def test_sealed_and_open_values_part_ways():
 
 
 def test_blind_indexes_find_the_exact_values():
-    record = prepare(a_full_event(), HERE).record
+    record = prepared_record(a_full_event())
     assert record.actor_token == blind_index("actor", "ALICE")
     assert record.ip_token == blind_index("ip", "203.0.113.9")
     assert record.net_token == blind_index("net", "203.0.113.0/24")
@@ -194,16 +201,16 @@ def test_text_too_long_for_its_column_is_cut_and_marked(column):
 def test_long_identities_are_cut_but_stay_different(column):
     shared = "k" * 3000
     first, second = (
-        getattr(prepare(an_event_with(column, shared + end), HERE).record, column) for end in "ab"
+        getattr(prepared_record(an_event_with(column, shared + end)), column) for end in "ab"
     )
     assert first != second
-    assert getattr(prepare(an_event_with(column, shared + "a"), HERE).record, column) == first
+    assert getattr(prepared_record(an_event_with(column, shared + "a")), column) == first
 
 
 @pytest.mark.parametrize("column", sorted(LONG))
 def test_nul_in_a_text_column_is_replaced_and_marked(column):
     """Value rule "NUL in text": replaced by U+FFFD, flag sanitised."""
-    record = prepare(an_event_with(column, "a\0b"), HERE).record
+    record = prepared_record(an_event_with(column, "a\0b"))
     assert getattr(record, column) == "a\ufffdb"
     assert marks(record) == [(LONG[column][1], "sanitised")]
 
@@ -235,14 +242,14 @@ def test_numbers_at_the_edges_are_kept():
 
 def test_marks_there_is_no_room_for_are_counted():
     redactions = tuple(Redaction(f"changes.f{n:03d}", "name") for n in range(100))
-    record = prepare(an_event(redactions=redactions), HERE).record
+    record = prepared_record(an_event(redactions=redactions))
     assert len(record.redactions or ()) == 64
     assert marks(record)[-1] == ("redactions", "cut:37")
 
 
 def test_marks_are_sorted_and_not_repeated():
     twice = (Redaction("b", "name"), Redaction("a", "name"), Redaction("b", "name"))
-    assert marks(prepare(an_event(redactions=twice), HERE).record) == [("a", "name"), ("b", "name")]
+    assert marks(prepared_record(an_event(redactions=twice))) == [("a", "name"), ("b", "name")]
 
 
 def test_value_no_json_holds_is_refused_here_and_parked_by_the_relay():
@@ -284,4 +291,55 @@ def test_what_is_stored_is_append_only(model):
         with pytest.raises(ImmutableRecord):
             attempt()
     assert model.objects.filter(stream="default").count() == (256 if model is Record else 1)
+    assert verify().ok
+
+
+SECRET = "sk_live_0123456789abcdefABCD"
+PLACES: dict[str, dict[str, Any]] = {
+    "open change": {"changes": {"f": [None, SECRET]}},
+    "sealed change": {"changes": {"f": [None, SECRET]}, "sealed": ("changes.f",)},
+    "inside a change": {"changes": {"f": [None, {"deep": [f'"{SECRET}"\n']}]}},
+    "key": {"data": {"f": {f"a {SECRET}": 1}}},
+    "open data": {"data": {"f": SECRET}},
+    "sealed data": {"data": {"f": f"\\{SECRET}"}, "sealed": ("data.f",)},
+    "label": {"labels": {"f": [None, SECRET]}},
+    "reason": {"reason": f"é\t{SECRET}"},
+    "target": {"target": Target("shop.product", "1", SECRET)},
+    "actor": {"actor": Actor("user", "1", SECRET)},
+    "actor id": {"actor": Actor("service", SECRET)},
+    "path": {"request": Request(path=f"/a/{SECRET}/")},
+    "query": {"request": Request(query=f"a={SECRET}")},
+    "agent": {"request": Request(user_agent=SECRET)},
+    "body": {"request": Request(body={"a": [SECRET]})},
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_secret_is_masked_wherever_it_stands(place):
+    write([an_event(**PLACES[place]), an_event(reason="nothing to find")])
+    masked, clean = Record.objects.order_by("sequence")
+    everything = f"{contents(masked)} {vars(masked)}"
+    assert SECRET not in everything
+    assert "sk_live_[MASKED fp=" in everything
+    assert [rule for _, rule in marks(masked)] == ["detector:vendor_token"]
+    assert marks(clean) == []
+
+
+def test_personal_data_is_masked_in_what_is_open_and_kept_in_what_is_sealed():
+    mail = "alice@example.com"
+    write([an_event(data={"open": mail, "hidden": mail}, sealed=("data.hidden",))])
+    row = Record.objects.get()
+    assert row.data == {"open": "a***@example.com"}
+    assert contents(row)["data"]["hidden"] == mail
+
+
+@pytest.mark.parametrize(
+    "text", ["\\", "\\N", "\\.", "a\tb", "a\nb", "a\r\nb", "\x85\u2028", "'", '"', "%s", "\\u0041"]
+)
+def test_text_that_means_something_to_a_database_is_stored_as_it_is(text):
+    write([an_event(tenant=text, changes={text: [None, {text: text}]}, reason=text)])
+    row = Record.objects.get()
+    assert (row.tenant, row.changes) == (text, {text: [None, {text: text}]})
+    assert contents(row)["reason"] == text
+    assert row.changed_fields == [text]
     assert verify().ok

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import uuid
@@ -73,9 +74,32 @@ def test_unknown_verb_is_an_error_that_lists_the_verbs():
     assert all(name in str(error) for name in verbs.NAMES)
 
 
-def test_unknown_database_is_an_error_that_lists_them():
+@pytest.mark.parametrize("verb", verbs.NAMES)
+def test_unknown_option_or_word_is_an_error(verb):
     """J2."""
-    error, _ = failing("status", "--database", "nowhere")
+    assert "--nonsense" in str(failing(verb, "--nonsense")[0])
+    error, out = failing(verb, "nonsense")
+    assert "nonsense" in str(error)
+    assert out == ""
+
+
+@pytest.mark.parametrize("verb", verbs.NAMES)
+def test_unknown_stream_is_an_error_that_lists_them(verb):
+    """J2: of a verb that takes one."""
+    parser = argparse.ArgumentParser()
+    verbs.load(verb).add_arguments(parser)
+    if "--stream" not in parser.format_help():
+        return
+    write([a_full_event()], "security")
+    error, _ = failing(verb, "--stream", "nowhere")
+    assert "'nowhere'" in str(error)
+    assert "security" in str(error)
+
+
+@pytest.mark.parametrize("verb", verbs.NAMES)
+def test_unknown_database_is_an_error_that_lists_them(verb):
+    """J2."""
+    error, _ = failing(verb, "--database", "nowhere")
     assert "default" in str(error)
     assert "other" in str(error)
 
@@ -129,6 +153,8 @@ def test_status_has_the_numbers_of_health():
     assert set(found) == {
         *("outbox_batches", "outbox_events", "outbox_oldest_seconds", "outbox_failing"),
         *("parked", "reasons", "spool_files", "streams", "losses", "troubles", "healthy"),
+        "unreachable",
+        "alerts_failing",
     }
     out, _ = run("status")
     assert "default: 3 records, 3 signed" in out

@@ -20,8 +20,11 @@ from audit_log.privacy.detectors import (
     WINDOW,
     Detector,
     detect,
+    is_suspect,
+    like_any,
     scrub,
     scrub_value,
+    suspects,
 )
 
 CARDS = ["4111111111111111", "5555555555554444", "378282246310005", "6011111111111117"]
@@ -341,3 +344,45 @@ def test_one_wrong_digit_is_no_iban(iban: str):
     assert numbering.iban_length(iban) == len(iban)
     assert numbering.passes_mod97(iban)
     assert not numbering.passes_mod97(iban[:-1] + str((int(iban[-1]) + 1) % 10))
+
+
+MARKS = ["-----BEGIN", "eyJ", "Bearer", "toKen", "gho_", "github_pat_", "glpat-", "xoxb", "k_live_"]
+MARKS += [
+    "AIza",
+    "SG.",
+    "npm_",
+    "pypi-",
+    "AKIA",
+    "A3T",
+    "AwS",
+    "://",
+    "DE89",
+    "4111 1111-1111 1111",
+]
+MARKS += ["078-05-1120", "@", "+"]
+
+
+@given(st.lists(st.one_of(st.sampled_from(MARKS), st.text(max_size=8)), max_size=6).map("".join))
+def test_what_any_detector_would_look_at_is_seen_at_the_first_look(text: str):
+    assert like_any(text, personal=text) == any(d.pretest(text) for d in DETECTORS)
+    secrets = [d for d in DETECTORS if not d.personal]
+    assert like_any(text, personal="") == any(d.pretest(text) for d in secrets)
+
+
+@given(st.lists(st.one_of(st.sampled_from(MARKS), st.text(max_size=8)), min_size=1, max_size=6))
+def test_pretests_hold_for_a_longer_text_if_they_do_for_a_part(texts: list[str]):
+    """Else what is asked about all values of an event at once could miss one."""
+    together = suspects("\n".join(texts), personal=True)
+    encoded = suspects(json.dumps({"k": texts}, ensure_ascii=False), personal=True)
+    for text in texts:
+        assert {*suspects(text, personal=True)} <= {*together} & {*encoded}
+        assert is_suspect(text, together) or not is_suspect(text, DETECTORS)
+
+
+def test_a_pretest_that_fails_makes_everything_suspect():
+    def fail(text: str) -> bool:
+        raise ValueError(text)
+
+    broken = Detector("broken", fail, lambda *_: iter(()))
+    assert suspects("text", personal=True, detectors=(broken,)) == (broken,)
+    assert is_suspect("text", (broken,))

@@ -149,6 +149,15 @@ def test_secret_key_and_its_fallbacks_make_a_ring(settings: Any):
     assert b"the first secret" not in key_ring().keys[1].secret
 
 
+def test_first_keys_of_its_own_leave_readable_what_secret_key_sealed(settings: Any):
+    settings.AUDIT_LOG = {}
+    waiting = key_ring().encrypt("outbox", b"text")
+    settings.AUDIT_LOG = {"ENCRYPTION_KEYS": {"new": NEW}}
+    assert key_ring().decrypt("outbox", waiting) == b"text"
+    assert key_id_of(key_ring().encrypt("outbox", b"text")) == key_ring().keys[0].id
+    assert key_ring().keys[0].name == "new"
+
+
 def test_deflated_bomb_is_refused_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(encryption, "_MAX_INFLATED", 1_000_000)
     inflated: list[int] = []

@@ -196,6 +196,7 @@ def test_first_id_of_a_moment_comes_before_all_others_of_it():
         ("since:noon", "ISO 8601"),
         ("until:2026-13-01", "ISO 8601"),
         ("since:2026-01-01T25:00:00", "ISO 8601"),
+        ("action:a\0b", "NUL"),
     ],
 )
 def test_filter_that_cannot_be_understood_says_what_was_expected(text, said):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -43,6 +46,13 @@ def test_outcome_that_is_none_is_refused():
 def test_data_that_is_no_mapping_is_refused(data: Any):
     with pytest.raises(TypeError, match="data must be a mapping"):
         audit_log.record("probe.fired", data=data)
+
+
+def test_numbers_dates_and_ids_in_data_are_open_however_they_are_stored():
+    """H1."""
+    data = {"amount": Decimal("1.10"), "day": date(2026, 1, 31), "id": UUID(int=5), "text": "x"}
+    event = audit_log.record("probe.fired", data=data)
+    assert event.sealed == ("data.text",)
 
 
 def test_data_follows_the_field_policies():

@@ -309,3 +309,15 @@ def test_a_tenant_that_writes_does_not_recurse(client: Client, only: Only):
     with override_settings(AUDIT_LOG={"TENANT": tenant}):
         client.get("/create/")
     assert _tenants(only("create")) == [None, "acme"]
+
+
+def test_a_path_that_a_middleware_rewrites_is_looked_at_again():
+    request = RequestFactory().post("/old/42/")
+    scope = begin(request)
+    assert scope is not None
+    assert scope.request().path == "/old/42/"
+    request.path = request.path_info = "/reset/abc/"
+    event = scope.event(HttpResponse(), 1)
+    assert event.request is not None
+    assert event.request.path == "/reset/[MASKED]/"
+    assert event.redactions

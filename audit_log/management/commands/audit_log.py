@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
+from django.db.migrations.executor import MigrationExecutor
 
 from audit_log.exceptions import AuditLogError
 from audit_log.management import verbs
 from audit_log.management.output import Output
+from audit_log.router import ledger_alias
+
+_APP: Final = "audit_log"
 
 
 class Command(BaseCommand):
@@ -46,8 +50,29 @@ class Command(BaseCommand):
             verbs.load(options["verb"]).run(options, out)
         except AuditLogError as error:
             raise CommandError(str(error)) from error
+        except DatabaseError as error:
+            if not (behind := _not_migrated(options["database"])):
+                raise
+            raise CommandError(
+                f"The tables of {_APP} are not what this version needs in: {', '.join(behind)}. "
+                "Run `manage.py migrate`, with --database for each but the default. "
+                f"({str(error).splitlines()[0]})"
+            ) from error
         finally:
             out.clear()
+
+
+def _not_migrated(using: str | None) -> list[str]:
+    """The databases a verb works on to which not all our migrations are applied."""
+    behind = []
+    for alias in sorted({using or ledger_alias(), DEFAULT_DB_ALIAS}):
+        try:
+            executor = MigrationExecutor(connections[alias])
+            if executor.migration_plan(executor.loader.graph.leaf_nodes(_APP)):
+                behind.append(alias)
+        except DatabaseError:
+            continue  # it does not even answer: the first error says more
+    return behind
 
 
 def _add_django_options(parser: argparse.ArgumentParser) -> None:

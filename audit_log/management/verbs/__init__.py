@@ -11,7 +11,17 @@ from typing import Any, Final, Protocol, cast
 
 from audit_log.management.output import Output
 
-NAMES: Final = ("status", "relay", "checkpoint", "verify", "search")
+NAMES: Final = (
+    "status",
+    "relay",
+    "checkpoint",
+    "verify",
+    "search",
+    "alerts",
+    "archive",
+    "purge",
+    "retention",
+)
 
 
 class Verb(Protocol):

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from django.core.management.base import CommandError
 
-from audit_log.delivery.outboxes import LEDGER
 from audit_log.exceptions import ForkDetected
 from audit_log.ledger import checkpoints
 from audit_log.management.output import Output
+from audit_log.router import ledger_alias
 
 HELP = "Sign the streams that grew. Exits with 2 if one does not extend its last checkpoint."
 _FORK: Final = 2
@@ -24,7 +24,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: dict[str, Any], out: Output) -> None:
     """Sign, and say what was signed. Raises CommandError with return code 2 for a fork."""
     try:
-        signed = checkpoints.sign_all(options["database"] or LEDGER, force=options["force"])
+        signed = checkpoints.sign_all(options["database"] or ledger_alias(), force=options["force"])
     except ForkDetected as fork:
         raise CommandError(str(fork), returncode=_FORK) from fork
     names = ("stream", "size", "root", "note")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any, Final
 from django.core.management.base import CommandError
 from django.db import DatabaseError, close_old_connections, connections
 
+from audit_log.alerts import sweeping
 from audit_log.delivery import outboxes
 from audit_log.delivery.relay import Relayed, relay, relay_everywhere, waiting
 from audit_log.exceptions import AuditLogError
@@ -25,6 +27,7 @@ HELP = "Move what waits in the outbox into the ledger."
 _INTERVAL_SECONDS: Final = 1.0
 _ROUND_SECONDS: Final = 5.0  # a stop is noticed this late at most, however much waits
 _MAX_PAUSE_SECONDS: Final = 30.0
+_SWEEP_SECONDS: Final = 60.0  # for alerts whose mail failed, as beat does it
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -54,6 +57,8 @@ def run(options: dict[str, Any], out: Output) -> None:
         moved = _loop(using, options["interval"], out)
     else:
         moved = _relay(using, progress=lambda so_far: out.progress(_words(so_far)))
+        if moved.events and sweeping.sweep():
+            moved.add(_relay(using))  # that they fired is recorded too
     left = sum(map(waiting, outboxes.aliases() if using is None else [using]))
     out.json({**asdict(moved), "waiting": left})
     out.line(_words(moved) + f", {left} batches wait")
@@ -78,6 +83,7 @@ def _relay(using: str | None, **options: Any) -> Relayed:
 def _loop(using: str | None, interval: float, out: Output) -> Relayed:
     total = Relayed()
     pause = interval
+    sweep_at = 0.0
     with _told_to_stop() as stop:
         out.line(f"Relaying every {interval:g} s until SIGTERM or SIGINT.")
         while not stop.is_set():
@@ -94,6 +100,9 @@ def _loop(using: str | None, interval: float, out: Output) -> Relayed:
                 pause = interval
                 if moved.batches or moved.failed or moved.parked:
                     out.line(_words(moved))
+                if moved.events or time.monotonic() >= sweep_at:
+                    sweeping.sweep(seconds=_ROUND_SECONDS)
+                    sweep_at = time.monotonic() + _SWEEP_SECONDS
             stop.wait(pause)
     return total
 

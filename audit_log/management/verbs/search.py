@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
 
 from django.core.management.base import CommandError
 
-from audit_log.delivery.outboxes import LEDGER
 from audit_log.management.actor import operator
+from audit_log.management.arguments import number
 from audit_log.management.output import Output, printable
 from audit_log.models import Record
 from audit_log.reading.access import note_revealed
 from audit_log.reading.contents import contents, labels
 from audit_log.reading.search import KEYS, SearchError, search
+from audit_log.router import ledger_alias
 
 HELP = "Records that match all of key:value, newest first; with --json, one object a line."
 _LIMIT: Final = 50
@@ -35,7 +36,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help=f"Quote values with spaces: 'actor:\"Alice Smith\"'. Keys: {', '.join(KEYS)}.",
     )
     parser.add_argument(
-        "--limit", type=_number, default=_LIMIT, help="At most so many (default: %(default)s)."
+        "--limit", type=number, default=_LIMIT, help="At most so many (default: %(default)s)."
     )
     parser.add_argument(
         "--open",
@@ -44,17 +45,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def _number(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ArgumentTypeError("must be 1 at least")
-    return number
-
-
 def run(options: dict[str, Any], out: Output) -> None:
     """Print what is found. Raises CommandError for a filter that cannot be understood."""
     try:
-        rows = search(" ".join(options["filters"])).using(options["database"] or LEDGER)
+        rows = search(" ".join(options["filters"])).using(options["database"] or ledger_alias())
     except SearchError as error:
         raise CommandError(str(error)) from error
     found = 0

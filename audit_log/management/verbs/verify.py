@@ -9,11 +9,11 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from audit_log.delivery.outboxes import LEDGER
 from audit_log.ledger.findings import Finding, Verified, announce
 from audit_log.ledger.verification import streams, verify
 from audit_log.management.actor import operator
 from audit_log.management.output import Output, printable
+from audit_log.router import ledger_alias
 
 HELP = "Recompute every record, root and signature. Exits with 1 if something was altered."
 
@@ -30,7 +30,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: dict[str, Any], out: Output) -> None:
     """Verify and print the findings. Raises CommandError where there are any."""
-    using, stream = options["database"] or LEDGER, options["stream"]
+    using, stream = options["database"] or ledger_alias(), options["stream"]
     if stream is not None and stream not in (known := streams(using)):
         raise CommandError(
             f"There is no stream {stream!r} in {using!r}. Streams: {', '.join(known) or 'none'}."
@@ -60,6 +60,7 @@ def _as_json(result: Verified, seconds: float) -> dict[str, Any]:
         "streams": {
             name: {
                 "size": size,
+                "purged": result.purged.get(name, 0),
                 "root": result.roots.get(name),
                 "signed": result.signed.get(name, 0),
             }
@@ -75,12 +76,13 @@ def _print(result: Verified, seconds: float, out: Output) -> None:
     for name, size in result.streams.items():
         signed = result.signed.get(name, 0)
         root = result.roots.get(name, "none")
+        purged = f", the first {result.purged[name]} purged" if result.purged.get(name) else ""
         unsigned = f", the last {size - signed} under no checkpoint yet" if signed < size else ""
-        out.line(f"{name}: {size} records{unsigned}, root {root}")
+        out.line(f"{name}: {size} records{purged}{unsigned}, root {root}")
     for finding in result.findings:
         out.line(_words(finding))
     if result.ok:
-        number = sum(result.streams.values())
+        number = sum(result.streams.values()) - sum(result.purged.values())
         out.line(
             f"Verified: {number} records and {result.checkpoints} checkpoints in {seconds:.1f} s, "
             "nothing was altered."

@@ -26,7 +26,7 @@ class Command(BaseCommand):
             "--payments", type=int, default=3, help="for each new customer (default 3)"
         )
         parser.add_argument(
-            "--password", help="of the three users; by default made, and printed this once"
+            "--password", help="of the users; by default made, and printed this once"
         )
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 

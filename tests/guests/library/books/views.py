@@ -1,4 +1,5 @@
 # mypy: ignore-errors
+import os
 import uuid
 
 from django.contrib.auth.decorators import login_required
@@ -54,3 +55,15 @@ def broken(request):
 @csrf_exempt
 def ticket(request):
     return HttpResponse(str(uuid.uuid4()))
+
+
+@csrf_exempt
+def take_notes(request):
+    """Two notes in two transactions, and one that a savepoint takes back."""
+    with transaction.atomic():
+        first = Note.objects.create(text="in a transaction")
+        with transaction.atomic():
+            Note.objects.create(text="never")
+            transaction.set_rollback(True)
+    second = Note.objects.create(text="by itself")
+    return JsonResponse({"notes": [first.pk, second.pk], "process": os.getpid()}, status=201)

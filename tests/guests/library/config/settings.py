@@ -29,7 +29,7 @@ if os.environ.get("GUEST_MIGRATIONS") == "none":
 
 ROOT_URLCONF = "config.urls"
 STATIC_URL = "/static/"
-ALLOWED_HOSTS = ["testserver", "localhost"]
+ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",

@@ -17,4 +17,5 @@ urlpatterns = [
     path("books/export/", views.book_export),
     path("broken/", views.broken),
     path("ticket/", views.ticket),
+    path("notes/", views.take_notes),
 ]

@@ -12,8 +12,8 @@ import difflib
 import ipaddress
 import os
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,10 @@ from typing import Any, Final
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 
+from audit_log.conf import alerts as _alerts
+from audit_log.conf import retention as _retention
+from audit_log.conf.alerts import AlertRule
+from audit_log.conf.retention import Archive, ArchiveOptions, Retention
 from audit_log.exceptions import ConfigurationError
 
 KEY_BYTES: Final = 32
@@ -53,7 +57,13 @@ class Settings:
     tenant: str | Callable[..., str | None] | None = None
     on_failure: str = "allow"
     spool_dir: Path = Path()
+    database: str = "default"
     queue: str | None = None
+    archive: Archive | str | None = None
+    archive_options: ArchiveOptions = field(default_factory=ArchiveOptions)
+    retention: Retention = field(default_factory=Retention)
+    streams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    alerts: tuple[AlertRule, ...] = (_alerts.MASS_DELETE,)
     encryption_keys: Mapping[str, bytes] = field(default_factory=dict)
     index_key: bytes | None = None
     signing_key: bytes | None = None
@@ -66,6 +76,14 @@ class Settings:
     def key_names(self) -> dict[str, Any]:
         """`MASK_KEYS` and `SAFE_KEYS`, as the functions of `privacy.redaction` take them."""
         return {"mask_keys": self.mask_keys, "safe_keys": self.safe_keys}
+
+    def retention_of(self, stream: str) -> Retention:
+        """How long the records of a stream stay where."""
+        options = self.streams.get(stream, {})
+        if "retention" not in options:
+            return self.retention
+        key = f"STREAMS.{stream}.retention"
+        return _retention.retention(key, options["retention"], self.retention)
 
 
 def _text(key: str, value: Any) -> str:
@@ -80,8 +98,19 @@ def _flag(key: str, value: Any) -> bool:
     return value
 
 
+def _is_list(value: Any) -> bool:
+    """A string is iterable too, and is nobody's intention."""
+    return isinstance(value, Iterable) and not isinstance(value, str)
+
+
+def _path(key: str, value: Any) -> Path:
+    if not isinstance(value, (str, os.PathLike)):
+        raise ConfigurationError(f'AUDIT_LOG["{key}"] must be a path, not {value!r}.')
+    return Path(value)
+
+
 def _patterns(key: str, value: Any) -> tuple[str, ...]:
-    if isinstance(value, str) or not all(isinstance(item, str) for item in value):
+    if not _is_list(value) or not all(isinstance(item, str) for item in value):
         raise ConfigurationError(f'AUDIT_LOG["{key}"] must be a list of strings, not {value!r}.')
     return tuple(value)
 
@@ -155,7 +184,13 @@ _READERS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "REQUEST_ID_HEADER": _text,
     "TENANT": _tenant,
     "ON_FAILURE": _choice("allow", "block"),
-    "SPOOL_DIR": lambda _key, value: Path(value),
+    "DATABASE": _text,
+    "ARCHIVE": _retention.archive,
+    "ARCHIVE_OPTIONS": _retention.archive_options,
+    "RETENTION": _retention.retention,
+    "STREAMS": _retention.streams,
+    "ALERTS": _alerts.alerts,
+    "SPOOL_DIR": _path,
     "QUEUE": lambda key, value: None if value is None else _text(key, value),
     "ENCRYPTION_KEYS": _keys,
     "INDEX_KEY": _key,
@@ -168,7 +203,7 @@ def _models(value: Any) -> dict[str, Any]:
     """`MODELS` mixes patterns and {pattern: options of audited()}."""
     patterns: list[str] = []
     options: dict[str, Mapping[str, Any]] = {}
-    if isinstance(value, str):
+    if not _is_list(value):
         raise ConfigurationError(f'AUDIT_LOG["MODELS"] must be a list, not {value!r}.')
     for item in value:
         if isinstance(item, str):
@@ -194,6 +229,12 @@ def _read(raw: Any) -> dict[str, Any]:
             values.update(_models(value))
         else:
             values[key.lower()] = _READERS[key](key, value)
+    database = values.get("database", "default")
+    if database != "default" and database not in django_settings.DATABASES:
+        raise ConfigurationError(
+            f'AUDIT_LOG["DATABASE"] is {database!r}, which is none of DATABASES: '
+            f"{', '.join(django_settings.DATABASES)}."
+        )
     return values
 
 
@@ -219,13 +260,27 @@ def get_settings() -> Settings:
     values.setdefault("spool_dir", _default_spool(service))
     limit: int | None = django_settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     secrets: list[Any] = [django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS]
-    return Settings(
+    settings = Settings(
         secret_keys=tuple(str(secret) for secret in secrets),
         use_tz=django_settings.USE_TZ,
         user_model=django_settings.AUTH_USER_MODEL,
         max_body_bytes=16 * 1024 if limit is None else min(16 * 1024, limit),
         **values,
     )
+    for stream in settings.streams:
+        settings.retention_of(stream)  # refused now, not on the night it is first needed
+    return settings
+
+
+def routers() -> list[Any]:
+    """Django's DATABASE_ROUTERS."""
+    return list(django_settings.DATABASE_ROUTERS)
+
+
+def admins() -> tuple[str, ...]:
+    """The addresses in Django's ADMINS, which before 6.0 were pairs of name and address."""
+    listed = django_settings.ADMINS
+    return tuple(str(one if isinstance(one, str) else one[1]) for one in listed)
 
 
 def middleware() -> list[str]:
@@ -235,7 +290,7 @@ def middleware() -> list[str]:
 
 def default(key: str) -> Any:
     """The default of a key of `AUDIT_LOG`, for the documentation."""
-    return {item.name: item.default for item in fields(Settings)}[key.lower()]
+    return getattr(Settings(), key.lower())
 
 
 _on_change: list[Callable[[], None]] = []

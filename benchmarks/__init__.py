@@ -1,0 +1,1 @@
+"""How fast, beside a project without the app: ratios, measured in one run."""

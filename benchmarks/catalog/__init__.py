@@ -1,0 +1,1 @@
+"""The app whose models are saved: a catalog of goods."""

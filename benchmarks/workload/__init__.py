@@ -1,0 +1,1 @@
+"""A model of ten fields, a view, and the events that come of using them."""

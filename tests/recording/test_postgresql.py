@@ -1,0 +1,152 @@
+"""BEGIN that travels with the first statement, and statements without a cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+import audit_log
+from audit_log.models import Outbox
+from audit_log.recording import pending, postgresql
+from tests.capture.statements import kinds, statements
+from tests.settings import DATABASE
+from tests.shop.models import Category, Country, Passport, Place, Stamp, Stock
+
+pytestmark = [
+    pytest.mark.skipif(DATABASE != "postgres", reason="PostgreSQL's own"),
+    pytest.mark.django_db(transaction=True),
+]
+FLUSH = "SAVEPOINT INSERT RELEASE COMMIT"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind() -> Iterator[None]:
+    yield
+    assert connection.execute_wrappers == []
+    assert not hasattr(connection, "_start_transaction_under_autocommit")
+    assert connection.get_autocommit()
+    assert not postgresql.has_work(connection)
+
+
+def test_save_in_autocommit_is_two_round_trips():
+    category = Category.objects.create(name="old")
+    category.name = "new"
+    with statements() as seen:
+        category.save()
+    assert kinds(seen) == ["BEGIN UPDATE", FLUSH]
+    assert Category.objects.get().name == "new"
+
+
+def test_create_reads_its_key_from_the_second_result():
+    with statements() as seen:
+        category = Category.objects.create(name="n")
+    assert kinds(seen) == ["BEGIN INSERT", FLUSH]
+    assert Category.objects.get() == category
+
+
+def test_logged_queries_are_those_of_the_project_as_they_were():
+    category = Category.objects.create(name="old")
+    category.name = "new"
+    with CaptureQueriesContext(connection) as queries, statements() as seen:
+        category.save()
+    assert kinds(seen) == ["BEGIN", "UPDATE", FLUSH]
+    assert [query["sql"].split()[0] for query in queries] == ["UPDATE"]
+
+
+def test_wrapper_of_the_project_sees_its_statement_as_it_was():
+    sql: list[str] = []
+
+    def wrapper(execute: Any, text: str, *arguments: Any) -> Any:
+        sql.append(text)
+        return execute(text, *arguments)
+
+    category = Category.objects.create(name="old")
+    category.name = "new"
+    with connection.execute_wrapper(wrapper):
+        category.save()
+    assert [text.split()[0] for text in sql] == ["UPDATE"]
+
+
+def test_refused_write_rolls_back_and_the_connection_goes_on():
+    category = Category.objects.create(name="n")
+    before = Outbox.objects.count()
+    with pytest.raises(IntegrityError):
+        Category(pk=category.pk, name="again").save(force_insert=True)
+    assert not postgresql.has_work(connection)
+    assert Outbox.objects.count() == before
+    category.name = "after"
+    category.save()
+    assert Outbox.objects.count() == before + 1
+
+
+def test_lock_on_the_old_values_is_in_the_same_transaction():
+    stock = Stock.objects.create(name="s", amount=1)
+    stock.amount = 2
+    with statements() as seen:
+        stock.save()
+    assert kinds(seen) == ["BEGIN SELECT", "UPDATE", FLUSH]
+    assert "FOR NO KEY UPDATE" in seen[0]
+
+
+def test_event_without_a_change_is_one_round_trip():
+    with statements() as seen:
+        audit_log.record("report.printed")
+    assert kinds(seen) == [f"BEGIN {FLUSH}"]
+    assert Outbox.objects.count() == 1
+
+
+def test_event_alone_in_a_transaction_begins_it_as_the_project_asked():
+    with statements() as seen, transaction.atomic():
+        audit_log.record("report.printed")
+    assert kinds(seen) == ["BEGIN", FLUSH]
+    assert Outbox.objects.count() == 1
+
+
+@pytest.fixture
+def binding_on_the_server() -> Iterator[None]:
+    options = connection.settings_dict["OPTIONS"]
+    connection.close()
+    connection.settings_dict["OPTIONS"] = {**options, "server_side_binding": True}
+    yield
+    connection.close()
+    connection.settings_dict["OPTIONS"] = options
+
+
+@pytest.mark.usefixtures("binding_on_the_server")
+def test_binding_on_the_server_begins_by_itself():
+    Category.objects.create(name="old")
+    category = Category.objects.get()
+    category.name = "new"
+    category.save()
+    assert Category.objects.get().name == "new"
+    assert Outbox.objects.count() == 2
+
+
+def test_error_of_a_statement_without_a_cursor_is_the_drivers():
+    with transaction.atomic():
+        Category.objects.create(name="n")
+        with pytest.raises(DatabaseError), connection.wrap_database_errors:
+            postgresql.execute(connection, "SELECT 1; SELECT nothing_like_it")
+        transaction.set_rollback(True)
+    assert not Category.objects.exists()
+
+
+def test_savepoint_inside_such_a_transaction_begins_it():
+    with pending.bracket(connection), statements() as seen, transaction.atomic():
+        Category.objects.filter(name="none").exists()
+    assert kinds(seen)[0] == "BEGIN SAVEPOINT"
+
+
+def test_label_that_queries_first_begins_the_transaction_once():
+    passport = Passport.objects.create(country=Country.objects.create(code="fr"))
+    Stamp.objects.create(passport=passport, place=Place.objects.create(name="here"))
+    stamp = Stamp.objects.get()  # it loads its place to print itself
+    with statements() as seen:
+        stamp.delete()
+    words = " ".join(kinds(seen)).split()
+    assert words.count("BEGIN") == 1
+    assert words.index("BEGIN") < words.index("SAVEPOINT") < words.index("SELECT")

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from audit_log.conf.retention import Archive, ArchiveOptions
+from audit_log.retention.stores.s3 import Bucket
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    pytest.fail(f"The S3 server at {url} did not start.")
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """The URL of an S3 server of this session's own (moto, a process), and credentials for it."""
+    port = _free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ACCESS_KEY_ID", "tests")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "tests")
+        environment.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+        environment.setenv("AWS_CONFIG_FILE", "/dev/null")
+        environment.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/moto-api/", process)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def s3(s3_endpoint: str) -> Any:
+    """A client of that server."""
+    return boto3.client("s3", endpoint_url=s3_endpoint)
+
+
+@pytest.fixture
+def s3_options(s3_endpoint: str) -> ArchiveOptions:
+    """How to reach that server."""
+    return ArchiveOptions(endpoint=s3_endpoint, region="eu-central-1", path_style=True)
+
+
+@pytest.fixture
+def bucket_name(s3: Any) -> str:
+    """A new bucket, with versions."""
+    name = f"audit-{secrets.token_hex(6)}"
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    return name
+
+
+@pytest.fixture
+def bucket(bucket_name: str, s3_options: ArchiveOptions) -> Bucket:
+    """A store over that bucket."""
+    return Bucket(Archive("s3", bucket_name), s3_options)
+
+
+@pytest.fixture
+def retained(settings: Any) -> Callable[..., None]:
+    """Set `ARCHIVE` and more of AUDIT_LOG; records stay 30 days in the database."""
+
+    def set_(archive: str | None, **more: Any) -> None:
+        policy = {"RETENTION": {"database": "30d"}, "ARCHIVE": archive, **more}
+        settings.AUDIT_LOG = {**settings.AUDIT_LOG, **policy}
+
+    return set_
+
+
+@pytest.fixture
+def folder(retained: Callable[..., None], tmp_path: Path) -> Path:
+    """The archive is this folder."""
+    path = tmp_path / "archive"
+    retained(f"file://{path}")
+    return path
