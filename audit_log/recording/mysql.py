@@ -1,7 +1,8 @@
-"""MariaDB and MySQL roll back a whole transaction on a deadlock, and go on as if nothing had been.
+"""How transactions of MariaDB and MySQL begin, and how they end unasked.
 
-Who catches the error and commits all the same commits only what came after it. What was captured
-before must fall with what was written before, though nobody calls `rollback()`.
+On a deadlock they roll back the whole transaction, and go on as if nothing had been. Who catches
+the error and commits all the same commits only what came after it. What was captured before must
+fall with what was written before, though nobody calls `rollback()`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,29 @@ _ROLLED_BACK: Final = frozenset({1213, 1206, 1020, 1614})
 _LOCK_WAIT: Final = 1205  # takes back the statement alone, unless the server is told otherwise
 # No such database, table, column; no right to it: refused before anything began.
 _REFUSED: Final = frozenset({1044, 1049, 1054, 1142, 1143, 1146})
+_BEGIN_HOOK: Final = "_start_transaction_under_autocommit"  # Django's, as in `postgresql`
+
+
+def arm(connection: BaseDatabaseWrapper) -> None:
+    """Let the transaction that is entered next begin by BEGIN.
+
+    Django turns autocommit off and on again, which is a round trip each; so is BEGIN, but COMMIT
+    ends what it began, and the driver knows that autocommit was never off.
+    """
+    connection.ensure_connection()
+    if connection.connection.get_autocommit():
+        setattr(connection, _BEGIN_HOOK, lambda: _begin(connection))
+
+
+def disarm(connection: BaseDatabaseWrapper) -> None:
+    """The transaction has been entered."""
+    if hasattr(connection, _BEGIN_HOOK):
+        delattr(connection, _BEGIN_HOOK)
+
+
+def _begin(connection: BaseDatabaseWrapper) -> None:
+    with connection.wrap_database_errors:
+        connection.connection.begin()
 
 
 def code_of(error: BaseException) -> int | None:

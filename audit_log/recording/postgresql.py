@@ -100,8 +100,6 @@ def arm(connection: BaseDatabaseWrapper) -> None:
     Not where statements are looked at on the way (the query log, wrappers of the project's), and
     not where the driver binds on the server, which takes one statement at a time.
     """
-    if connection.vendor != "postgresql":
-        return
     connection.ensure_connection()
     if _may_begin_late(connection):
         wrappers = connection.execute_wrappers
@@ -110,7 +108,7 @@ def arm(connection: BaseDatabaseWrapper) -> None:
 
 def disarm(connection: BaseDatabaseWrapper) -> None:
     """The transaction has been entered."""
-    if hasattr(connection, _BEGIN_HOOK) and connection.vendor == "postgresql":
+    if hasattr(connection, _BEGIN_HOOK):
         delattr(connection, _BEGIN_HOOK)
 
 

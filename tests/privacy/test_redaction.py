@@ -99,6 +99,42 @@ def test_a_value_without_tell_tale_names_is_left(value: Any):
         assert redactions == []
 
 
+class _Careful(dict[str, Any]):
+    """No dict by its exact type, so it is walked."""
+
+
+def _carefully(value: Any) -> Any:
+    """What the walk makes of a value, whatever the quick look would have said of it."""
+    left, redactions = redact({"careful": 0, "value": value}, "data")
+    walked, same = redact(_Careful({"careful": 0, "value": value}), "data")
+    assert (repr(walked), same) == (repr(left), redactions)
+    return left
+
+
+@given(values_with_secrets)
+def test_the_quick_look_finds_what_the_walk_finds(value: Any):
+    _carefully(value)
+
+
+@pytest.mark.parametrize("nodes", [MAX_NODES - 3, MAX_NODES - 2, MAX_NODES - 1, MAX_NODES + 1])
+def test_the_quick_look_counts_as_the_walk_does(nodes: int):
+    cut = CUT_NODES in json.dumps(_carefully(list(range(nodes))))
+    assert cut is (nodes + 2 > MAX_NODES)
+
+
+@pytest.mark.parametrize("depth", range(MAX_DEPTH - 3, MAX_DEPTH + 2))
+def test_the_quick_look_is_as_deep_as_the_walk(depth: int):
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    assert (CUT_DEPTH in json.dumps(_carefully(value))) is (depth + 1 > MAX_DEPTH)
+
+
+def test_what_hides_nothing_is_not_copied():
+    value = {"lines": [{"sku": "A-1", "count": 2}]}
+    assert redact(value, "data")[0] is value
+
+
 def test_old_and_new_are_masked_alike_and_null_stays_null():
     """H1."""
     assert mask("old") == mask("new") == mask("") == MASK
