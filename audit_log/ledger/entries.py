@@ -63,7 +63,8 @@ _Entry = msgspec.defstruct(
     "_Entry", [(name, Any, None) for name in ENTRY_COLUMNS], omit_defaults=True, gc=False
 )
 _encode_entry = msgspec.json.Encoder().encode
-_pick_columns = itemgetter(*ENTRY_COLUMNS)
+_EARLY: Final = tuple(name for name in ENTRY_COLUMNS if name not in _LATE)
+_pick_early = itemgetter(*_EARLY)
 _PLACES: Final = {name: place for place, name in enumerate(ENTRY_COLUMNS)}
 _pick_texts = itemgetter(*map(_PLACES.__getitem__, _TEXTS))
 _pick_numbers = itemgetter(*map(_PLACES.__getitem__, _EARLY_INTEGERS))
@@ -154,15 +155,16 @@ class EntryTemplate:
         digests: Mapping[str, str] | None = None,
     ) -> None:
         try:
-            members = list(_pick_columns(columns))
+            members = list(_pick_early(columns))
         except KeyError:  # a column that is not there is null
-            members = list(map(columns.get, ENTRY_COLUMNS))
+            members = list(map(columns.get, _EARLY))
+        members.insert(_PLACES["recorded_at"], "")
+        members.insert(_PLACES["sequence"], 0)
         _set_open_members(members, columns)
         found = _digests(columns, kept or {}) if digests is None else digests
         for name in _CONTENTS:
             members[_PLACES[name]] = found.get(name)
         _set_sealed_digests(members, columns, kept or {})
-        members[_PLACES["recorded_at"]], members[_PLACES["sequence"]] = "", 0
         entry = _entry(members)
         # Quotes within text are escaped, so these bytes occur once: where the keys stand.
         self._head, _, rest = entry.partition(b'"recorded_at":""')
