@@ -84,7 +84,7 @@ class Jobs:
 def working(jobs: Jobs, pool: str) -> Iterator[None]:
     """A real worker, in a thread of this process."""
     with start_worker(
-        jobs.app, concurrency=1, pool=pool, perform_ping_check=False, shutdown_timeout=30
+        jobs.app, concurrency=1, pool=pool, perform_ping_check=False, shutdown_timeout=300
     ):
         yield
 

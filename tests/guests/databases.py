@@ -41,7 +41,7 @@ class Sqlite:
         self.name = name
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        with closing(sqlite3.connect(self.name, timeout=20)) as connection:
+        with closing(sqlite3.connect(self.name, timeout=300)) as connection:
             return connection.execute(sql).fetchall()
 
     def exists(self) -> bool:

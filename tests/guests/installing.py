@@ -117,7 +117,7 @@ class Site:
                 yield process
                 assert process.poll() is None, log.read_text()
                 process.terminate()
-                process.wait(30)
+                process.wait(300)
             finally:
                 process.kill()
                 process.wait()

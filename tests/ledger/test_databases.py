@@ -102,7 +102,7 @@ def test_relays_that_need_the_same_new_stream_share_it():
     def work() -> None:
         try:
             for n in range(10):
-                barrier.wait(20)
+                barrier.wait(300)
                 assert heads.ensure([f"stream {n}", "shared"], "default")
         finally:
             connection.close()

@@ -127,7 +127,7 @@ def test_relays_that_need_the_same_new_key_share_it():
             connection.close()
 
     def _make(n: int) -> bytes:
-        barrier.wait(20)
+        barrier.wait(300)
         # As if each were a process of its own: past the cache.
         with nullcontext() if connection.vendor == "sqlite" else transaction.atomic():
             return data_keys._create(f"scope {n}", 0, 0, "default").pk.bytes

@@ -126,13 +126,13 @@ def test_threads_that_flush_at_once_lose_nothing_and_double_nothing():
 
     def work() -> int:
         try:
-            barrier.wait(20)
+            barrier.wait(300)
             return buffer.flush()
         finally:
             connection.close()
 
     with ThreadPoolExecutor(4) as pool:
-        counts = [future.result(30) for future in [pool.submit(work) for _ in range(4)]]
+        counts = [future.result(300) for future in [pool.submit(work) for _ in range(4)]]
     assert sum(counts) == 400
     assert sorted(n for n in _written() if n is not None) == list(range(400))
 

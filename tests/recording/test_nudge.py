@@ -90,7 +90,7 @@ def test_stop_does_not_wait_for_a_round_that_hangs(
 ):
     go_on = threading.Event()
     monkeypatch.setattr(nudge, "_EXIT_SECONDS", 0.1)
-    monkeypatch.setattr(nudge, "send", lambda: go_on.wait(10))
+    monkeypatch.setattr(nudge, "send", lambda: go_on.wait(300))
     nudge.wake()
     thread.stop()
     assert thread.is_running()

@@ -166,7 +166,7 @@ def test_a_process_that_ends_emits_what_it_has_counted(process_environment: dict
             AuditMiddleware(lambda request: HttpResponse())(RequestFactory().get("/plain/"))
         """
     )
-    subprocess.run([sys.executable, "-c", script], env=process_environment, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", script], env=process_environment, check=True, timeout=300)
     assert Outbox.objects.exists()
     testing.relay()
     assert sum(record.affected or 0 for record in Record.objects.filter(action="usage")) == 3

@@ -143,7 +143,7 @@ def test_purge_asks_on_a_terminal(folder, process_environment, tmp_path, answer,
     os.close(theirs)
     os.write(ours, f"{answer}\n".encode())
     try:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
     finally:
         process.kill()
         with suppress(OSError):

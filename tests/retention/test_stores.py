@@ -213,7 +213,7 @@ def test_a_disk_that_takes_no_more_leaves_nothing_half(tmp_path: Path) -> None:
         [sys.executable, "-c", _LIMITED, str(tmp_path / "archive")],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     assert "a/part: File too large" in ended.stdout
@@ -239,7 +239,7 @@ Directory(Archive("file", sys.argv[1])).put(
 def test_a_killed_writer_leaves_no_part_and_does_not_stop_the_next(tmp_path: Path) -> None:
     """**archive_crash_points**: what it had written stands under another name."""
     place = tmp_path / "archive"
-    ended = subprocess.run([sys.executable, "-c", _KILLED, str(place)], timeout=60, check=False)
+    ended = subprocess.run([sys.executable, "-c", _KILLED, str(place)], timeout=300, check=False)
     assert ended.returncode == -9
     directory = Directory(Archive("file", str(place)))
     assert not directory.exists("a/part")
@@ -387,7 +387,7 @@ def test_a_server_that_stalls_is_given_up() -> None:
 
     def answer(handler: Any) -> None:
         calls.append(1)
-        released.wait(30)
+        released.wait(300)
         handler.close_connection = True
 
     with server(answer) as store:
@@ -485,7 +485,7 @@ except ConfigurationError as error:
 
 def test_without_boto3_a_bucket_says_what_to_install() -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", _WITHOUT], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", _WITHOUT], capture_output=True, text=True, timeout=300, check=True
     )
     assert "pip install 'django-audit-ledger[s3]'" in ended.stdout
 
