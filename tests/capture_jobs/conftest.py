@@ -90,8 +90,8 @@ def working(jobs: Jobs, pool: str) -> Iterator[None]:
 
 
 def until(reached: Callable[[], bool]) -> None:
-    """Wait, at most 20 seconds."""
-    deadline = time.monotonic() + 20
+    """Look until it is so."""
+    deadline = time.monotonic() + 240  # not to hang
     while not reached():
         assert time.monotonic() < deadline, "The worker did not get there."
         time.sleep(0.02)

@@ -175,7 +175,7 @@ def _lock_head_then_batch(holds_head: threading.Event, go_on: threading.Event) -
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             if connection.vendor == "postgresql":
-                cursor.execute("SET LOCAL deadlock_timeout = '20s'")  # the less patient gives up
+                cursor.execute("SET LOCAL deadlock_timeout = '600s'")  # the less patient gives up
             else:
                 Unlisted.objects.bulk_create(Unlisted(name="x") for _ in range(500))  # the lighter
             heads.lock([heads.DEFAULT], "default")
@@ -440,6 +440,6 @@ def test_concurrent_writers_and_a_relay_are_exact():
             list(pool.map(write, range(4), timeout=300))
         finally:
             done.set()
-        relaying.result(60)
+        relaying.result(300)
     relay()
     assert sorted(_names()) == sorted(f"{n}.{m}" for n in range(4) for m in range(25))

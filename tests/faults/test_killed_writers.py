@@ -12,6 +12,7 @@ import pytest
 from audit_log.delivery.relay import relay
 from audit_log.models import Record
 from tests.faults.forks import Forks
+from tests.faults.killing import until_gone
 from tests.shop.models import Category
 
 pytestmark = pytest.mark.slow
@@ -47,6 +48,7 @@ def test_forty_kills_of_a_writer_lose_nothing_and_invent_nothing(
         time.sleep(chance.uniform(0.05, 0.35))
         assert workers.kill(pid) == -9
         killed += 1
+    until_gone()
     settle()
     committed = _committed()
     measured(f"{killed} kills, {committed.total()} committed, {len(_noted(side))} noted")
@@ -76,6 +78,7 @@ def test_relay_keeps_up_with_writers_that_are_killed(workers: Forks, tmp_path: P
         for _ in range(3):
             relay(seconds=0.1)
         workers.kill(pid)
+    until_gone()
     settle()
     assert _noted(side) <= set(_committed())
     assert _created() == _committed()

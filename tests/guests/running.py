@@ -8,8 +8,10 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import unified_diff
@@ -65,6 +67,11 @@ class Process:
         self._popen = popen
         self._folder = folder
         self._printed = printed
+
+    @property
+    def id(self) -> int:
+        """Its own, and that of its session."""
+        return self._popen.pid
 
     @property
     def out(self) -> str:
@@ -166,6 +173,14 @@ class Host:
     def actions(self) -> Counter[str]:
         """How many events of each action wait in the outbox."""
         return Counter(event.action for event in self.events())
+
+
+def until(what: Callable[[], bool]) -> None:
+    """Look until it is so."""
+    deadline = time.monotonic() + SECONDS
+    while not what():
+        assert time.monotonic() < deadline, f"Not after {SECONDS} s."
+        time.sleep(0.1)
 
 
 def assert_unnoticed(plain: Run, audited: Run) -> None:

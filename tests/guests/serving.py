@@ -25,14 +25,14 @@ from tests.guests.running import HERE, Host, Process
 
 CLIENTS = 4
 _SECONDS = 300  # not to hang
-_GUNICORN = ("-m", "gunicorn", "config.wsgi", "--workers", "2", "--bind", "127.0.0.1:{port}")
+_GUNICORN = (
+    *("-m", "gunicorn", "config.wsgi", "--workers", "2", "--bind", "127.0.0.1:{port}"),
+    *("--timeout", "240", "--graceful-timeout", "240"),  # a busy machine may stall for long
+)
 _UWSGI = (
     *("-c", "import pyuwsgi; pyuwsgi.run()", "--http-socket", "127.0.0.1:{port}"),
     *("--module", "config.wsgi", "--pythonpath", ".", "--master", "--processes", "2"),
     *("--need-app", "--die-on-term", "--disable-logging"),
-    # A busy worker with threads often does not end when it is told to, with us or without: uWSGI
-    # then kills it, after a minute if nothing else is said.
-    *("--reload-mercy", "5", "--worker-reload-mercy", "5"),
 )
 # Something is recorded before the workers are forked.
 _EARLY = {"GUEST_EARLY": "1"}
@@ -53,7 +53,10 @@ class Server:
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-def _uwsgi(*options: str) -> Server:
+def _uwsgi(mercy: str, *options: str) -> Server:
+    # A busy worker with threads often does not end when it is told to, with us or without: uWSGI
+    # then kills it, after a minute if nothing else is said.
+    options = ("--reload-mercy", mercy, "--worker-reload-mercy", mercy, *options)
     return Server((*_UWSGI, *options), ("pyuwsgi",), {**_EARLY, **_without_a_venv()})
 
 
@@ -67,8 +70,8 @@ SERVERS = {
         ("-m", "uvicorn", "config.asgi:application", "--workers", "2", "--port", "{port}"),
         ("uvicorn",),
     ),
-    "uWSGI, threads": _uwsgi("--enable-threads", "--threads", "2"),
-    "uWSGI, no threads": _uwsgi(),
+    "uWSGI, threads": _uwsgi("5", "--enable-threads", "--threads", "2"),
+    "uWSGI, no threads": _uwsgi("240"),
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 
 from audit_log.management import verbs
 from tests.guests.conftest import MakeHost
-from tests.guests.running import SECONDS, Host, Run, assert_silent
+from tests.guests.running import Host, Run, assert_silent, until
 
 pytestmark = pytest.mark.slow
 
@@ -98,18 +97,11 @@ def test_data_migration_in_the_same_run_is_recorded(host, when):
     assert stored.count(("update", "books.note", "1")) == 1
 
 
-def _until(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not what():
-        assert time.monotonic() < deadline, f"Not after {SECONDS} s."
-        time.sleep(0.1)
-
-
 def _goes_on(host: Host) -> None:
     """Until the site has begun and committed a note after this was called."""
     ((newest,),) = host.database.rows("SELECT max(id) FROM books_note")
     # The next one may have begun before.
-    _until(lambda: host.database.rows("SELECT max(id) FROM books_note") > [(newest + 1,)])
+    until(lambda: host.database.rows("SELECT max(id) FROM books_note") > [(newest + 1,)])
 
 
 def test_site_goes_on_while_the_tables_go_and_come_back(host, tmp_path):
@@ -124,17 +116,17 @@ def test_site_goes_on_while_the_tables_go_and_come_back(host, tmp_path):
     with ExitStack() as running:
         site = host.start("alive.py", str(stop), **AUDIT)
         running.callback(site.close)
-        _until(lambda: host.database.rows("SELECT count(*) FROM audit_log_outbox") > [(20,)])
+        until(lambda: host.database.rows("SELECT count(*) FROM audit_log_outbox") > [(20,)])
         well(host.run("manage.py", "audit_log", "relay", **AUDIT))
         well(host.run("manage.py", "migrate", "audit_log", "zero", "--verbosity", "0", **AUDIT))
         gone = time.monotonic()
         loop = host.start(*loop_words, **AUDIT)
         running.callback(loop.close)
-        _until(lambda: "The relay failed" in loop.err)  # it finds no table
+        until(lambda: "The relay failed" in loop.err)  # it finds no table
         _goes_on(host)  # nor do the site's changes
         well(host.run(*MIGRATE, **AUDIT))
         back = time.monotonic()
-        _until(lambda: host.database.rows("SELECT count(*) FROM audit_log_record") > [(20,)])
+        until(lambda: host.database.rows("SELECT count(*) FROM audit_log_record") > [(20,)])
         _goes_on(host)
         stop.touch()
         made = well(site.finish()).answer

@@ -109,5 +109,5 @@ def test_relays_that_need_the_same_new_stream_share_it():
 
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(work) for _ in range(4)]:
-            done.result(60)
+            done.result(300)
     assert Stream.objects.count() == 11

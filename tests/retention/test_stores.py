@@ -341,7 +341,7 @@ def _reply(handler: Any, status: int, code: str = "", body: bytes = b"", **heade
 
 
 @contextmanager
-def server(answer: Callable[[Any], None]) -> Iterator[Bucket]:
+def server(answer: Callable[[Any], None], read_seconds: float = 240) -> Iterator[Bucket]:
     handler = type("Answers", (_Answers,), {"answer": staticmethod(answer)})
     serving = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=serving.serve_forever, daemon=True)
@@ -350,7 +350,9 @@ def server(answer: Callable[[Any], None]) -> Iterator[Bucket]:
         options = ArchiveOptions(
             f"http://127.0.0.1:{serving.server_port}", "eu-central-1", path_style=True
         )
-        yield Bucket(Archive("s3", "bucket"), options, connect_seconds=2, read_seconds=0.5)
+        yield Bucket(
+            Archive("s3", "bucket"), options, connect_seconds=240, read_seconds=read_seconds
+        )
     finally:
         serving.shutdown()
         serving.server_close()
@@ -390,10 +392,13 @@ def test_a_server_that_stalls_is_given_up() -> None:
         released.wait(300)
         handler.close_connection = True
 
-    with server(answer) as store:
+    with server(answer, read_seconds=0.5) as store:
         try:
             with pytest.raises(StoreError, match="the next run tries again"):
                 put(store)
+            deadline = time.monotonic() + 240
+            while len(calls) < 5 and time.monotonic() < deadline:
+                time.sleep(0.01)  # they are still to be read
         finally:
             released.set()
     assert len(calls) == 5
