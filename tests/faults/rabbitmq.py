@@ -19,7 +19,11 @@ from tests.faults.servers import free_port, missing
 
 # Not the distribution's wrapper on PATH, which changes to a user of its own and its folders.
 _PLACES: Final = ("/usr/lib/rabbitmq/bin", "/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin")
-_UNWILLING: Final = Connection("amqp://").connection_errors  # it listens before it lets in
+# It listens before it lets anybody in.
+_UNWILLING: Final[tuple[type[BaseException], ...]] = (
+    OSError,
+    *Connection("amqp://").connection_errors,
+)
 _START_SECONDS: Final = 180
 
 
@@ -66,7 +70,7 @@ class RabbitMQ:
             try:
                 with Connection(self.url, connect_timeout=30) as connection:
                     connection.connect()
-            except (OSError, *_UNWILLING):
+            except _UNWILLING:
                 time.sleep(0.1)
             else:
                 return
