@@ -67,7 +67,11 @@ SERVERS = {
     "gunicorn, max-requests": Server((*_GUNICORN, "--max-requests", "10"), ("gunicorn",)),
     "gunicorn, gevent": Server((*_GUNICORN, "--worker-class", "gevent"), ("gunicorn", "gevent")),
     "uvicorn": Server(
-        ("-m", "uvicorn", "config.asgi:application", "--workers", "2", "--port", "{port}"),
+        (
+            *("-m", "uvicorn", "config.asgi:application", "--workers", "2", "--port", "{port}"),
+            # A worker that does not answer in five seconds is killed, and a reload is given up.
+            *("--timeout-worker-healthcheck", "240"),
+        ),
         ("uvicorn",),
     ),
     "uWSGI, threads": _uwsgi("5", "--enable-threads", "--threads", "2"),
@@ -117,10 +121,18 @@ class Load:
             assert time.monotonic() < deadline, f"{len(self.answers)} of {wanted} answers."
             time.sleep(0.01)
 
+    def wait_for_others(self) -> None:
+        """Until a worker has answered that had not before this was called."""
+        before = self.processes
+        deadline = time.monotonic() + _SECONDS
+        while self.processes <= before:
+            assert time.monotonic() < deadline, "The server keeps its workers."
+            time.sleep(0.01)
+
     @property
     def processes(self) -> set[int]:
         """The workers that have answered so far."""
-        return {int(str(answer["process"])) for answer in self.answers}
+        return {int(str(answer["process"])) for answer in list(self.answers)}
 
     @property
     def notes(self) -> set[int]:
