@@ -121,9 +121,8 @@ class Load:
             assert time.monotonic() < deadline, f"{len(self.answers)} of {wanted} answers."
             time.sleep(0.01)
 
-    def wait_for_others(self) -> None:
-        """Until a worker has answered that had not before this was called."""
-        before = self.processes
+    def wait_for_others(self, before: set[int]) -> None:
+        """Until a worker has answered that is none of these."""
         deadline = time.monotonic() + _SECONDS
         while self.processes <= before:
             assert time.monotonic() < deadline, "The server keeps its workers."

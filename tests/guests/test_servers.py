@@ -81,8 +81,9 @@ def test_reloaded_and_stopped_server_has_recorded_all(host, name):
     """L9: changes and requests, from workers that came and went."""
     with busy(host, SERVERS[name], **AUDIT) as (process, load):
         load.wait_for(40)
+        before = load.processes
         process.send(RELOAD)
-        load.wait_for_others()
+        load.wait_for_others(before)
         load.wait_for(40)
         load.stop()
         process.send(STOP)
