@@ -5,11 +5,21 @@ import os
 import shutil
 from pathlib import Path
 
+import hypothesis
 import pytest
 from django.db import connections
 
 from audit_log.recording import buffer
 from tests import services, settings
+
+# What is slow on a busy machine is no failure, and what CI tries is the same each time.
+hypothesis.settings.register_profile(
+    "tests",
+    deadline=None,
+    derandomize=services.required(),
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("tests")
 
 ROOT = Path(__file__).resolve().parent.parent
 

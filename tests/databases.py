@@ -29,10 +29,10 @@ def empty_database(engine: str, name: str, folder: Path) -> Iterator[str]:
 def url(engine: str, name: str) -> str:
     """The database as a URL, as DATABASE_URL has it."""
     if engine == "sqlite":
-        return f"sqlite:///{name}"
+        return f"sqlite:///{name}?timeout=300"
     server = {"postgres": services.POSTGRES, "mysql": services.MYSQL}[engine]
     user = quote(server["user"]) + (f":{quote(server['password'])}" if server["password"] else "")
-    return f"{engine}://{user}@{server['host']}:{server['port']}/{name}"
+    return f"{engine}://{user}@{server['host']}:{server['port']}/{name}?connect_timeout=300"
 
 
 def _postgres(sql: str) -> None:

@@ -110,7 +110,8 @@ SERVICES = {
 @cache
 def trouble(service: str) -> str | None:
     """Why the service cannot be used, or None. Asked once a process."""
-    return SERVICES[service].trouble()
+    # One that must be there may be slow.
+    return SERVICES[service].trouble(120.0 if required() else 3.0)
 
 
 def required() -> bool:

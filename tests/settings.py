@@ -26,7 +26,7 @@ def _sqlite(alias: str) -> dict[str, Any]:
         "TEST": {"NAME": path},
         "OPTIONS": {
             "transaction_mode": "IMMEDIATE",
-            "timeout": 20,
+            "timeout": 300,
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
         },
     }

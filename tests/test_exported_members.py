@@ -76,7 +76,7 @@ def _modules_after(code: str) -> set[str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=300,
     )
     return set(result.stdout.split())
 
@@ -112,6 +112,6 @@ def test_pytest_of_other_projects_imports_no_django_for_our_plugin(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert result.returncode == 0, result.stdout + result.stderr

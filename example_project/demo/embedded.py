@@ -19,7 +19,7 @@ from django.db import connections
 
 from example_project.celery import app
 
-_STOP_SECONDS = 20
+_STOP_SECONDS = 120  # not to hang
 
 
 class _QuietHandler(WSGIRequestHandler):

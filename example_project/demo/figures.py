@@ -23,7 +23,7 @@ from example_project.demo.history import History
 from example_project.demo.progress import Progress
 from example_project.demo.traffic import Traffic
 
-_WAIT_SECONDS = 60
+_WAIT_SECONDS = 240  # not to hang
 _ROWS = Q(action__in=["create", "update", "delete"]) & ~Q(source="import")
 _MEMBERS = Q(action__in=["m2m.add", "m2m.remove", "m2m.clear"])
 

@@ -208,7 +208,7 @@ class _Client:
 
     def __init__(self, traffic: Traffic, base: str) -> None:
         self._traffic = traffic
-        self._http = httpx.Client(base_url=base, timeout=60, headers={"User-Agent": "Demo/1.0"})
+        self._http = httpx.Client(base_url=base, timeout=240, headers={"User-Agent": "Demo/1.0"})
 
     def log_in(self, name: str, password: str, *, succeeds: bool = True) -> None:
         self.submit(

@@ -196,6 +196,6 @@ WITHOUT_ADMIN = """
 def test_nothing_of_the_admin_is_imported_where_it_is_not_installed():
     code = textwrap.dedent(WITHOUT_ADMIN)
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, check=False, text=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, check=False, text=True, timeout=300
     )
     assert "loaded: []" in result.stdout, result.stdout + result.stderr

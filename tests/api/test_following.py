@@ -17,7 +17,7 @@ from tests.api.asking import get, numbers, refused
 from tests.ledger.building import a_long_stream, an_event, sql, write
 from tests.shop.models import Category
 
-HURRY = 60  # seconds: bounds a test that hangs
+HURRY = 300  # seconds: bounds a test that hangs
 
 
 def follow(client: Client, after: int = -1, **parameters: int) -> list[int]:

@@ -57,7 +57,7 @@ print(json.dumps(shown))
         env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.api.strange_settings"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
@@ -153,7 +153,7 @@ except ImproperlyConfigured as error:
     print(error)
 """
     ended = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False
     )
     assert ended.returncode == 0, ended.stderr
     assert missing in ended.stdout

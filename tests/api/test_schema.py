@@ -54,7 +54,7 @@ def test_command_writes_the_document(tmp_path):
         env={**environment, "BANK_VAR_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

@@ -84,14 +84,14 @@ class Jobs:
 def working(jobs: Jobs, pool: str) -> Iterator[None]:
     """A real worker, in a thread of this process."""
     with start_worker(
-        jobs.app, concurrency=1, pool=pool, perform_ping_check=False, shutdown_timeout=30
+        jobs.app, concurrency=1, pool=pool, perform_ping_check=False, shutdown_timeout=300
     ):
         yield
 
 
 def until(reached: Callable[[], bool]) -> None:
-    """Wait, at most 20 seconds."""
-    deadline = time.monotonic() + 20
+    """Look until it is so."""
+    deadline = time.monotonic() + 240  # not to hang
     while not reached():
         assert time.monotonic() < deadline, "The worker did not get there."
         time.sleep(0.02)

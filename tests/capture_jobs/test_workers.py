@@ -212,7 +212,7 @@ def test_an_eager_task_in_another_thread_does_not_touch_this_one(eager: Jobs):
     with capture_events() as events, audit_log.acting(ANNA):
         thread = threading.Thread(target=run)
         thread.start()
-        thread.join(20)
+        thread.join(300)
     assert made_of(events, "elsewhere")[0].actor == Actor(type="system", id="t.write")
 
 

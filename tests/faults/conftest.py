@@ -44,7 +44,7 @@ def settle(spool_dir: Path) -> Callable[[], None]:
     """Relay all, then see that nothing is left, the numbers have no gap and the ledger holds."""
 
     def check() -> None:
-        wait_until(_emptied, 20, "the outbox still holds batches")
+        wait_until(_emptied, "the outbox still holds batches")
         for stream in Record.objects.values("stream").annotate(
             first=Min("sequence"), last=Max("sequence"), count=Count("id")
         ):

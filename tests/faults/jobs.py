@@ -19,9 +19,11 @@ from django.db import connection, transaction
 from django.test import Client
 
 from audit_log import context
-from audit_log.recording import losses, outbox, spool
+from audit_log.recording import losses, nudge, outbox, spool
 from tests.retention.nights import night
 from tests.shop.models import Category
+
+SECONDS = 300  # not to hang
 
 
 def write(side: str, seed: int) -> None:
@@ -101,7 +103,7 @@ def relay_into_the_gap(mark: str) -> None:
 
     def wait(_: Any) -> None:
         Path(mark).touch()
-        time.sleep(60)
+        time.sleep(SECONDS)
 
     delivery._Claim._put_failures_apart = wait  # type: ignore[method-assign,assignment]
     delivery.relay("default")
@@ -168,8 +170,9 @@ def replay(go: str) -> None:
 
 
 def _wait_for(go: str) -> None:
-    deadline = time.monotonic() + 20
-    while not Path(go).exists() and time.monotonic() < deadline:
+    deadline = time.monotonic() + SECONDS
+    while not Path(go).exists():
+        assert time.monotonic() < deadline
         time.sleep(0.001)
 
 
@@ -184,29 +187,66 @@ class _Messages(logging.Handler):
         self.texts.append(record.getMessage())
 
 
-def commit(result: str, count: int, pause: float, wait: float) -> None:
-    """Commit, and report what was felt of the nudge."""
+def commit(result: str, count: int, pause: float = 0, *, patient: bool = False) -> None:
+    """Commit, and report what was felt of the nudge. `patient`: the broker works, if slowly."""
 
     def save(n: int) -> int:
         return Category.objects.create(name=f"committed {n}").pk
 
-    _measure(save, result, count=count, pause=pause, wait=wait)
+    _measure(save, result, count=count, pause=pause, patient=patient)
 
 
-def requests(result: str, count: int, pause: float, wait: float) -> None:
+def requests(result: str, count: int, pause: float = 0, *, patient: bool = False) -> None:
     """The same with requests that commit; the answers are their status codes."""
     client = Client()
 
     def ask(n: int) -> int:
         return client.get("/create/", {"name": f"requested {n}"}).status_code
 
-    _measure(ask, result, count=count, pause=pause, wait=wait)
+    _measure(ask, result, count=count, pause=pause, patient=patient)
+
+
+class _Flag(threading.Event):
+    """The nudge thread's flag, which tells whether the thread waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waited_for = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._waited_for = True
+        found = super().wait(timeout)
+        self._waited_for = False
+        return found
+
+    def is_quiet(self) -> bool:
+        """Whether the thread has done all that it was woken for."""
+        return not self.is_set() and self._waited_for  # in this order
+
+
+def _quiet_flag() -> _Flag:
+    nudger = nudge._nudger
+    if not isinstance(nudger._flag, _Flag):
+        assert not nudger.is_running()
+        nudger._flag = _Flag()
+    flag = nudger._flag
+    assert isinstance(flag, _Flag)
+    return flag
+
+
+def be_patient() -> None:
+    """Wait for a broker however long it takes: on a busy machine also one that works is slow."""
+    nudge._CONNECT_SECONDS = SECONDS  # type: ignore[misc]
+    for options in nudge._BOUNDED.values():
+        options.update({name: SECONDS for name in options if name.endswith("timeout")})
 
 
 def _measure(
-    act: Callable[[int], int], result: str, *, count: int, pause: float, wait: float
+    act: Callable[[int], int], result: str, *, count: int, pause: float, patient: bool
 ) -> None:
     """Act, and report answers, times, threads, connections and log lines."""
+    if patient:
+        be_patient()
     messages = _Messages()
     logging.getLogger("audit_log").addHandler(messages)
     connected: list[str] = []
@@ -219,19 +259,24 @@ def _measure(
     connection.ensure_connection()  # not what is looked at
     socket.socket.connect = noting  # type: ignore[method-assign,assignment]
     before = [thread.name for thread in threading.enumerate()]
+    flag = _quiet_flag()
+    began = time.monotonic()
     answers, seconds = [], []
     for n in range(count):
         started = time.perf_counter()
         answers.append(act(n))
         seconds.append(time.perf_counter() - started)
         time.sleep(pause)
-    time.sleep(wait)
+    while not flag.is_quiet():
+        assert time.monotonic() < began + SECONDS
+        time.sleep(0.01)
     report = {
         "answers": answers,
         "threads_before": before,
         "threads_after": [thread.name for thread in threading.enumerate()],
         "connected": connected,
         "seconds": seconds,
+        "lasted": time.monotonic() - began,
         "logged": messages.texts,
         "losses": losses.counts(),
     }
@@ -240,10 +285,10 @@ def _measure(
 
 def commit_and_fork(result: str) -> None:
     """Commit, fork once the nudge thread runs, and commit in the child as well."""
-    commit(f"{result}.parent", 1, 0, 0.5)
+    commit(f"{result}.parent", 1, patient=True)
     connection.close()  # or both would speak through it
     pid = os.fork()
-    commit(f"{result}.{'parent again' if pid else 'child'}", 1, 0, 0.5)
+    commit(f"{result}.{'parent again' if pid else 'child'}", 1, patient=True)
     if pid:
         os.waitpid(pid, 0)
 

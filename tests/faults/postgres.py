@@ -73,7 +73,7 @@ class Postgres:
             stderr=subprocess.DEVNULL,
             **_unprivileged(),
         )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 180
         while time.monotonic() < deadline:
             try:
                 psycopg.connect(host="127.0.0.1", port=self.port, user="postgres").close()
@@ -87,7 +87,7 @@ class Postgres:
         """Cut every session off at once, as a crash would."""
         if self._process is not None:
             self._process.send_signal(signal.SIGQUIT)
-            self._process.wait(30)
+            self._process.wait(300)
             self._process = None
 
 

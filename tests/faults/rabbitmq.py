@@ -19,7 +19,12 @@ from tests.faults.servers import free_port, missing
 
 # Not the distribution's wrapper on PATH, which changes to a user of its own and its folders.
 _PLACES: Final = ("/usr/lib/rabbitmq/bin", "/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin")
-_START_SECONDS: Final = 60
+# It listens before it lets anybody in.
+_UNWILLING: Final[tuple[type[BaseException], ...]] = (
+    OSError,
+    *Connection("amqp://").connection_errors,
+)
+_START_SECONDS: Final = 180
 
 
 class RabbitMQ:
@@ -63,9 +68,9 @@ class RabbitMQ:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             try:
-                with Connection(self.url, connect_timeout=2) as connection:
+                with Connection(self.url, connect_timeout=30) as connection:
                     connection.connect()
-            except OSError:
+            except _UNWILLING:
                 time.sleep(0.1)
             else:
                 return
@@ -75,7 +80,7 @@ class RabbitMQ:
         """SIGKILL."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(30)
+            self._process.wait(300)
             self._process = None
 
     @contextmanager

@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import median
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,11 +15,13 @@ import pytest
 from kombu import Connection
 
 from audit_log.models import Outbox, Record
+from tests.faults.felt import assert_as_fast, assert_breaker_opened
 from tests.faults.forks import forks
 from tests.faults.rabbitmq import RabbitMQ, rabbitmq_node
-from tests.faults.servers import Redis, redis_server
+from tests.faults.servers import NOBODY, Redis, redis_server
 from tests.faults.workers import beat, wait_until, worker
 from tests.settings import DATABASE
+from tests.shop.models import Category
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -48,9 +49,9 @@ def rabbitmq(tmp_path: Path) -> Iterator[RabbitMQ]:
 def ask(environment: dict[str, str], tmp_path: Path) -> Callable[..., Any]:
     """Send requests that commit, in a process of their own. What they felt of the broker."""
 
-    def call(broker: str, count: int = 20, pause: float = 0.02) -> Any:
+    def call(broker: str, count: int = 20, pause: float = 0.02, *, patient: bool = False) -> Any:
         result = tmp_path / "result"
-        arguments = {"result": str(result), "count": count, "pause": pause, "wait": 0.6}
+        arguments = {"result": str(result), "count": count, "pause": pause, "patient": patient}
         with forks({**environment, "FAULTS_BROKER": broker}) as workers:
             assert workers.join(workers.start("requests", **arguments)) == 0
         return json.loads(result.read_text())
@@ -58,34 +59,60 @@ def ask(environment: dict[str, str], tmp_path: Path) -> Callable[..., Any]:
     return call
 
 
-def _is_unaffected(report: Any, free: Any) -> None:
-    """Every answer came, nobody but the nudge thread went near the broker, and none waited."""
+def _is_unaffected(report: Any) -> Any:
+    """Every answer came, and nobody but the nudge thread went near the broker."""
     assert set(report["answers"]) == {200}
     assert set(report["connected"]) <= {"audit_log.nudge"}
-    # Ten times leaves room for a noisy machine; waiting for the broker would be a hundred times.
-    assert median(report["seconds"]) < 10 * median(free["seconds"])
     assert len(report["logged"]) <= 1  # not one for each request
+    return report
+
+
+def _relayed_by_a_nudge(ask: Callable[[], Any]) -> None:
+    """Send requests until a nudge has had the worker relay them, without beat.
+
+    Once is enough, unless the worker starts so slowly that the message has expired.
+    """
+    for _ in range(4):
+        ask()
+        deadline = time.monotonic() + 90  # a message lives for 60 s
+        while time.monotonic() < deadline:
+            if _all_relayed():
+                return
+            time.sleep(0.05)
+    pytest.fail("No nudge of four had the worker relay.")
+
+
+def _until_something_waits(ask: Callable[[], Any]) -> None:
+    """Send requests while the broker is gone: what the worker was given before, it still does."""
+    for _ in range(4):
+        ask()
+        if not _all_relayed():
+            return
+    pytest.fail("The worker relays without a broker.")
 
 
 def _all_relayed() -> bool:
     return not Outbox.objects.exists()
 
 
-def _stored() -> int:
-    return Record.objects.filter(action="create", target_type="shop.category").count()
+def _assert_all_stored(settle: Callable[[], None], at_least: int) -> None:
+    settle()
+    stored = Record.objects.filter(action="create", target_type="shop.category")
+    assert stored.count() == Category.objects.count() >= at_least
 
 
 def test_redis_that_refuses_slows_no_request(redis: Redis, ask, settle):
     """redis_refused, K4."""
-    free = ask(redis.url, count=60)
-    redis.process.kill()
-    redis.process.wait(10)
-    refused = ask(redis.url, count=60)
-    _is_unaffected(refused, free)
-    assert refused["connected"]  # the nudge did try
-    assert refused["losses"] == {"nudge_failed": 1}
-    settle()
-    assert _stored() == 120
+
+    def refused() -> Any:
+        report = _is_unaffected(ask(f"redis://127.0.0.1:{NOBODY}/0", count=60))
+        assert report["connected"]  # the nudge did try
+        assert set(report["losses"]) == {"nudge_failed"}
+        assert_breaker_opened(report)
+        return report
+
+    assert_as_fast(refused, lambda: ask(redis.url, count=60))
+    _assert_all_stored(settle, 120)
 
 
 def test_frozen_redis_slows_no_request_and_everything_is_relayed_once_it_thaws(
@@ -93,21 +120,24 @@ def test_frozen_redis_slows_no_request_and_everything_is_relayed_once_it_thaws(
 ):
     """redis_sigstop."""
     environment["FAULTS_BROKER"] = redis.url
-    with worker(environment, tmp_path), beat(environment, tmp_path):
-        free = ask(redis.url)
-        wait_until(_all_relayed, 40, "the worker does not work")
+
+    def frozen() -> Any:
         redis.process.send_signal(signal.SIGSTOP)
         thaws = time.monotonic() + FROZEN_SECONDS
         try:
-            frozen = ask(redis.url, count=60)
+            report = _is_unaffected(ask(redis.url, count=60))
+            _until_something_waits(lambda: ask(redis.url))
             time.sleep(max(0, thaws - time.monotonic()))
             assert not _all_relayed()
         finally:
             redis.process.send_signal(signal.SIGCONT)
-        wait_until(_all_relayed, 40, "not all was relayed after the broker went on")
-    _is_unaffected(frozen, free)
-    settle()
-    assert _stored() == 80
+        wait_until(_all_relayed, "not all was relayed after the broker went on")
+        return report
+
+    with worker(environment, tmp_path), beat(environment, tmp_path):
+        _relayed_by_a_nudge(lambda: ask(redis.url))
+        assert_as_fast(frozen, lambda: ask(redis.url))
+    _assert_all_stored(settle, 100)
 
 
 def test_killed_rabbitmq_is_felt_by_nobody_and_everything_is_relayed_once_it_is_back(
@@ -115,19 +145,22 @@ def test_killed_rabbitmq_is_felt_by_nobody_and_everything_is_relayed_once_it_is_
 ):
     """rabbit_kill9: with a quorum queue, and beat alone to sweep up."""
     environment |= {"FAULTS_BROKER": rabbitmq.url, "FAULTS_QUEUE_TYPE": "quorum"}
+
+    def killed() -> Any:
+        rabbitmq.kill()
+        report = _is_unaffected(ask(rabbitmq.url))
+        assert set(report["losses"]) == {"nudge_failed"}
+        assert_breaker_opened(report)
+        _until_something_waits(lambda: ask(rabbitmq.url))
+        rabbitmq.start()
+        wait_until(_all_relayed, "not all was relayed after the broker came back")
+        return report
+
     with worker(environment, tmp_path):
-        free = ask(rabbitmq.url)
-        wait_until(_all_relayed, 40, "no nudge reached the worker")
+        _relayed_by_a_nudge(lambda: ask(rabbitmq.url, patient=True))
         with beat(environment, tmp_path):
-            rabbitmq.kill()
-            killed = ask(rabbitmq.url)
-            assert not _all_relayed()
-            rabbitmq.start()
-            wait_until(_all_relayed, 60, "not all was relayed after the broker came back")
-    _is_unaffected(killed, free)
-    assert killed["losses"] == {"nudge_failed": 1}
-    settle()
-    assert _stored() == 40
+            assert_as_fast(killed, lambda: ask(rabbitmq.url))
+    _assert_all_stored(settle, 60)
 
 
 def test_nudge_through_rabbitmq_reaches_a_worker(
@@ -138,15 +171,13 @@ def test_nudge_through_rabbitmq_reaches_a_worker(
     environment |= {"FAULTS_BROKER": rabbitmq_url, "FAULTS_QUEUE": queue}
     try:
         with worker(environment, tmp_path):
-            ask(rabbitmq_url)
-            wait_until(_all_relayed, 40, "no nudge reached the worker")
+            _relayed_by_a_nudge(lambda: ask(rabbitmq_url, patient=True))
     finally:
         with Connection(rabbitmq_url) as connection:
             channel: Any = connection.channel()
             channel.queue_delete(queue)
             channel.exchange_delete(queue)
-    settle()
-    assert _stored() == 20
+    _assert_all_stored(settle, 20)
 
 
 def test_rabbitmq_that_refuses_the_password_is_told_once(rabbitmq_url: str, ask, settle):
@@ -156,8 +187,8 @@ def test_rabbitmq_that_refuses_the_password_is_told_once(rabbitmq_url: str, ask,
     refused = ask(url, count=30)
     assert set(refused["answers"]) == {200}
     assert set(refused["connected"]) == {"audit_log.nudge"}
-    assert refused["losses"] == {"nudge_failed": 1}
+    assert set(refused["losses"]) == {"nudge_failed"}
+    assert_breaker_opened(refused)
     (said,) = refused["logged"]
     assert ":wrong@" not in said
-    settle()
-    assert _stored() == 30
+    _assert_all_stored(settle, 30)

@@ -55,7 +55,7 @@ def test_relay_under_repeatable_read_lets_others_insert(
 
     def paused(prepared: Any, using: str) -> Any:
         claimed.set()
-        assert go_on.wait(20)
+        assert go_on.wait(300)
         return original(prepared, using)
 
     def work() -> Relayed:
@@ -70,13 +70,13 @@ def test_relay_under_repeatable_read_lets_others_insert(
     with ThreadPoolExecutor(1) as pool:
         relaying = pool.submit(work)
         try:
-            assert claimed.wait(20)
+            assert claimed.wait(300)
             with connection.cursor() as cursor:
                 cursor.execute("SET SESSION innodb_lock_wait_timeout = 1")
             Category.objects.create(name="meanwhile")  # 1205 if it had to wait for the relay
             assert Outbox.objects.count() == 4
         finally:
             go_on.set()
-        assert relaying.result(20).events >= 3
+        assert relaying.result(300).events >= 3
     settle()
     assert Record.objects.filter(action="create").count() == 4

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from django.db import connection, transaction
 
 from audit_log.models import Outbox, Record
 from tests.faults.forks import Forks
+from tests.faults.killing import FILLS, kill_until_empty
 from tests.shop.models import Category
 
 pytestmark = pytest.mark.slow
@@ -26,12 +25,6 @@ def _fill(transactions: int, each: int) -> None:
                 Category.objects.create(name=f"{n}.{m}")
 
 
-def _wait_for_progress(before: int) -> None:
-    deadline = time.monotonic() + 5
-    while Outbox.objects.count() == before and time.monotonic() < deadline:
-        time.sleep(0.002)
-
-
 def _is_exact() -> bool:
     rows = Record.objects.filter(action="create").values_list("target_id", flat=True)
     return Counter(rows) == Counter(map(str, Category.objects.values_list("pk", flat=True)))
@@ -40,26 +33,23 @@ def _is_exact() -> bool:
 @pytest.mark.django_db(transaction=True)
 def test_killed_relays_store_every_event_once(workers: Forks, tmp_path: Path, settle, measured):
     """K2, worker_kill9_mid_relay."""
-    chance = random.Random()
     go = tmp_path / "go"
     go.touch()
-    _fill(600, 5)
-    batches = Outbox.objects.count()
     at_once = 1 if connection.vendor == "sqlite" else 2
-    kills, left = 0, [batches]
-    deadline = time.monotonic() + 60
-    while Outbox.objects.exists() and time.monotonic() < deadline:
-        pids = [workers.start("relay", go=str(go), rows=ROWS_A_CLAIM) for _ in range(at_once)]
-        _wait_for_progress(left[-1])
-        time.sleep(chance.uniform(0, 0.05))  # into the claim that follows
-        kills += sum(workers.kill(pid) == -9 for pid in pids)
-        left.append(Outbox.objects.count())
-    measured(f"{kills} relays killed over {batches} batches, left: {left}")
+
+    def start() -> list[int]:
+        return [workers.start("relay", go=str(go), rows=ROWS_A_CLAIM) for _ in range(at_once)]
+
+    kills = fills = 0
+    while kills < 5 and fills < FILLS:
+        _fill(600, 5)
+        fills += 1
+        kills += kill_until_empty(start, workers)
+    measured(f"{kills} relays killed over {600 * fills} batches")
     assert kills >= 5
-    assert any(0 < n < batches for n in left), "no kill came between the first and the last claim"
     settle()
     assert _is_exact()
-    assert Record.objects.filter(action="create").count() == 3_000
+    assert Record.objects.filter(action="create").count() == 3_000 * fills
 
 
 @pytest.mark.django_db(transaction=True)

@@ -8,19 +8,18 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import pytest
 
 from audit_log.models import Outbox, Record
 from audit_log.recording import nudge
+from tests.faults.felt import assert_as_fast, assert_breaker_opened
 from tests.faults.forks import forks
-from tests.faults.servers import Redis, free_port, redis_server, silent_port
+from tests.faults.servers import NOBODY, Redis, redis_server, silent_port
 from tests.shop.models import Category
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
@@ -62,14 +61,11 @@ def test_tests_start_no_thread():
 
 def test_many_commits_are_few_messages_without_a_payload(broker: Redis, run, settle):
     """nudge_storm."""
-    started = time.monotonic()
-    report = run(broker.url, count=60, pause=0.001, wait=0.6)
-    rounds = (time.monotonic() - started) / nudge._COALESCE_SECONDS
+    report = run(broker.url, count=60, pause=0.001, patient=True)
     assert report["threads_before"] == ["MainThread"]
     assert report["threads_after"].count("audit_log.nudge") == 1
     messages = _messages(broker)
-    spent = sum(report["seconds"]) + 60 * 0.001
-    assert 1 <= len(messages) <= spent / nudge._COALESCE_SECONDS + 2 <= rounds
+    assert 1 <= len(messages) <= report["lasted"] / nudge._COALESCE_SECONDS
     for message in messages:
         assert message["headers"]["task"] == nudge.TASK
         assert message["headers"]["expires"]
@@ -87,7 +83,7 @@ def test_many_commits_are_few_messages_without_a_payload(broker: Redis, run, set
 
 def test_message_goes_to_the_queue_of_the_settings(broker: Redis, run, environment):
     environment["FAULTS_AUDIT_LOG"] = json.dumps({"QUEUE": "audit"})
-    run(broker.url, count=1, pause=0, wait=0.5)
+    run(broker.url, count=1, patient=True)
     assert broker.client.llen("audit") == 1
     assert broker.client.llen(QUEUE) == 0
 
@@ -99,11 +95,11 @@ def test_broker_that_is_down_is_felt_by_nobody_and_told_once(
 ):
     """K4, redis_refused, redis_blackhole."""
     with ExitStack() as stack:
-        port = free_port() if trouble == "refused" else stack.enter_context(silent_port())
-        report = run(f"{transport}://127.0.0.1:{port}//", count=15, pause=0.1, wait=0.8)
+        port = NOBODY if trouble == "refused" else stack.enter_context(silent_port())
+        report = run(f"{transport}://127.0.0.1:{port}//", count=15, pause=0.1)
     assert len(report["connected"]) >= 1
     assert set(report["connected"]) == {"audit_log.nudge"}
-    assert report["losses"]["nudge_failed"] == 1  # and the breaker is open
+    assert_breaker_opened(report)
     told = [text for text in report["logged"] if "broker took no message" in text]
     assert len(told) == 1
     assert report["logged"] == told
@@ -115,8 +111,8 @@ def test_broker_that_refuses_the_password_is_told_once(tmp_path: Path, run):
     """K4."""
     with redis_server(tmp_path, "--requirepass", "right") as server:
         url = server.url.replace("redis://", "redis://:wrong@")
-        report = run(url, count=20, pause=0.05, wait=0.5)
-    assert report["losses"]["nudge_failed"] == 1
+        report = run(url, count=20, pause=0.05)
+    assert_breaker_opened(report)
     assert len(report["logged"]) == 1
     assert ":wrong@" not in report["logged"][0]
     assert set(report["connected"]) == {"audit_log.nudge"}
@@ -124,18 +120,22 @@ def test_broker_that_refuses_the_password_is_told_once(tmp_path: Path, run):
 
 def test_stopped_broker_slows_no_commit(broker: Redis, run, settle):
     """redis_sigstop."""
-    free = run(broker.url, count=40, pause=0.02, wait=0.3)
-    broker.process.send_signal(signal.SIGSTOP)
-    try:
-        held = run(broker.url, count=40, pause=0.02, wait=0.3)
-    finally:
-        broker.process.send_signal(signal.SIGCONT)
-    assert set(held["connected"]) == {"audit_log.nudge"}
-    # Ten times leaves room for a noisy machine; waiting for the broker would be a hundred times.
-    assert median(held["seconds"]) < 10 * median(free["seconds"])
-    assert max(held["seconds"]) < 0.4 + 10 * max(free["seconds"])
+
+    def freely() -> Any:
+        return run(broker.url, count=40, pause=0.02)
+
+    def held_up() -> Any:
+        broker.process.send_signal(signal.SIGSTOP)
+        try:
+            held = run(broker.url, count=40, pause=0.02)
+        finally:
+            broker.process.send_signal(signal.SIGCONT)
+        assert set(held["connected"]) == {"audit_log.nudge"}
+        return held
+
+    compared = assert_as_fast(held_up, freely)
     settle()
-    assert Record.objects.filter(action="create").count() == 80
+    assert Record.objects.filter(action="create").count() == 2 * 40 * compared
 
 
 def test_forked_child_has_a_thread_of_its_own(broker: Redis, run, tmp_path: Path):
@@ -151,10 +151,13 @@ def test_forked_child_has_a_thread_of_its_own(broker: Redis, run, tmp_path: Path
     assert len(_messages(broker)) >= 3
 
 
+# Its last round is given all the time that a busy machine needs; tests/recording/test_nudge.py has
+# what happens where that runs out.
 SCRIPT = """
 import tests.faults.celery_app
 from audit_log import context
-from audit_log.recording import buffer
+from audit_log.recording import buffer, nudge
+nudge._EXIT_SECONDS = 240
 buffer.enqueue(context.new_event("probe.buffered", source="request"))
 """
 
@@ -169,7 +172,7 @@ def test_exit_writes_what_is_buffered_and_has_an_end(
             [sys.executable, "-c", SCRIPT],
             env={**environment, "FAULTS_BROKER": url},
             check=True,
-            timeout=30,
+            timeout=300,
         )
     settle()
     assert Record.objects.filter(action="probe.buffered").count() == 1
@@ -186,12 +189,12 @@ def test_project_without_celery_is_left_in_peace(environment: dict[str, str], tm
         "import django; django.setup()\n"
         "from tests.faults.jobs import commit\n"
         "{}\n"
-        f"commit({str(tmp_path / 'result')!r}, 5, 0.05, 0.3)"
+        f"commit({str(tmp_path / 'result')!r}, 5, 0.05)"
     )
     eager = "import celery; app = celery.Celery('eager'); app.conf.task_always_eager = True"
     for app in ("", eager):
         command = [sys.executable, "-c", script.format(app)]
-        subprocess.run(command, env=environment, check=True, timeout=30)
+        subprocess.run(command, env=environment, check=True, timeout=300)
         report = json.loads((tmp_path / "result").read_text())
         assert report["logged"] == []
         assert report["connected"] == []

@@ -35,7 +35,7 @@ class _Rival:
     def take(self, first: str, second: str) -> None:
         """Run `first` in a transaction now, and `second` in it when we wait for the other."""
         self._done = self._pool.submit(self._run, first, second)
-        assert self._holds.wait(20)
+        assert self._holds.wait(300)
 
     def go_on(self) -> None:
         self._go_on.set()
@@ -43,7 +43,7 @@ class _Rival:
     def close(self) -> None:
         self._go_on.set()
         if self._done is not None:
-            self._done.result(30)
+            self._done.result(300)
         self._pool.shutdown()
 
     def _run(self, first: str, second: str) -> None:
@@ -56,7 +56,7 @@ class _Rival:
                 Unlisted.objects.bulk_create(Unlisted(name="x") for _ in range(500))
                 cursor.execute(first)
                 self._holds.set()
-                self._go_on.wait(20)
+                self._go_on.wait(300)
                 cursor.execute(second)
         finally:
             connection.close()

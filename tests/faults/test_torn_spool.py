@@ -19,8 +19,14 @@ from audit_log.models import Outbox, Record
 from audit_log.privacy.encryption import key_ring
 from audit_log.recording import outbox, spool
 from tests.faults.forks import Forks
+from tests.faults.workers import wait_until
 
 pytestmark = pytest.mark.slow
+
+
+def _until_noted(side: Path, batches: int) -> None:
+    """Until so many batches are spooled as a whole, and noted."""
+    wait_until(lambda: side.exists() and side.stat().st_size >= batches, "too few were spooled")
 
 
 def _stored() -> int:
@@ -37,9 +43,10 @@ def test_append_that_is_killed_leaves_its_predecessors_whole(
     for n in range(8):
         side = tmp_path / f"side{n}"
         pid = workers.start("spool_slowly", side=str(side))
-        time.sleep(chance.uniform(0.1, 0.3))
+        _until_noted(side, 1)
+        time.sleep(chance.uniform(0, 0.2))
         workers.kill(pid)
-        noted += side.stat().st_size if side.exists() else 0
+        noted += side.stat().st_size
     with caplog.at_level(logging.ERROR, "audit_log"):
         replayed = spool.replay()
     torn = len(list(spool.folder().glob(f"*{spool.TORN}")))
@@ -81,7 +88,7 @@ def test_two_processes_that_replay_at_once_replay_each_batch_once(
 ):
     go = tmp_path / "go"
     pid = workers.start("spool_slowly", side=str(tmp_path / "side"))
-    time.sleep(0.3)
+    _until_noted(tmp_path / "side", 4)
     workers.kill(pid)
     for path in spool.waiting():  # as many files as a service of many processes leaves
         content = path.read_bytes()
@@ -102,7 +109,7 @@ def test_two_processes_that_replay_at_once_replay_each_batch_once(
 @pytest.mark.django_db(transaction=True)
 def test_spool_is_nobody_elses_business(workers: Forks, tmp_path: Path, spool_dir: Path):
     pid = workers.start("spool_slowly", side=str(tmp_path / "side"))
-    time.sleep(0.3)
+    _until_noted(tmp_path / "side", 1)
     workers.kill(pid)
     assert stat.S_IMODE(spool_dir.stat().st_mode) == 0o700
     (path,) = spool.waiting()

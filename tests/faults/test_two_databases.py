@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ from audit_log.delivery import outboxes
 from audit_log.delivery.relay import Relayed, relay_everywhere
 from audit_log.models import Outbox, Record
 from tests.faults.forks import Forks, forks
+from tests.faults.killing import FILLS, kill_until_empty
 from tests.faults.postgres import Postgres, postgres_cluster
 from tests.faults.servers import redis_server
 from tests.faults.workers import beat, wait_until, worker
@@ -48,7 +47,7 @@ def test_relay_killed_between_the_two_commits_stores_every_event_once(
         Category.objects.create(name=f"second {n}")
         mark = tmp_path / f"gap {n}"
         pid = workers.start("relay_into_the_gap", mark=str(mark))
-        wait_until(mark.exists, 20, "the relay did not come to the gap")
+        wait_until(mark.exists, "the relay did not come to the gap")
         assert workers.kill(pid) == -9
         assert Outbox.objects.count() == 2
         assert Record.objects.filter(action="create").count() == 2 * (n + 1)
@@ -62,20 +61,14 @@ def test_relay_killed_between_the_two_commits_stores_every_event_once(
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
 def test_relays_killed_at_any_moment_store_every_event_once(workers: Forks, settle, measured):
     """worker_kill9_mid_relay, with two databases."""
-    chance = random.Random()
-    for n in range(300):
-        Category.objects.create(name=f"made {n}")
-    kills, left = 0, [Outbox.objects.count()]
-    deadline = time.monotonic() + 40
-    while left[-1] and time.monotonic() < deadline:
-        pid = workers.start("relay_all", rows=10)
-        progress = time.monotonic() + 5
-        while Outbox.objects.count() == left[-1] and time.monotonic() < progress:
-            time.sleep(0.002)
-        time.sleep(chance.uniform(0, 0.03))  # into the claim that follows
-        kills += workers.kill(pid) == -9
-        left.append(Outbox.objects.count())
-    measured(f"{kills} relays killed, batches left: {left}")
+    kills = 0
+    for _ in range(FILLS):
+        for n in range(300):
+            Category.objects.create(name=f"made {n}")
+        kills += kill_until_empty(lambda: [workers.start("relay_all", rows=10)], workers)
+        if kills >= 5:
+            break
+    measured(f"{kills} relays killed")
     assert kills >= 5
     _assert_exact(settle)
 
@@ -91,7 +84,7 @@ def _relay_what_the_dead_one_held() -> int:
         moves.append(relay_everywhere())
         return not Outbox.objects.exists()
 
-    wait_until(emptied, 20, "the killed relay's batches stayed locked")
+    wait_until(emptied, "the killed relay's batches stayed locked")
     assert not any(moved.events or moved.failed or moved.parked for moved in moves)
     return sum(moved.repeated for moved in moves)
 
@@ -124,14 +117,14 @@ def test_ledger_that_is_down_is_felt_by_nobody_and_gets_everything_later(
         _job(environment, "command", words=migrate)
         with worker(environment, tmp_path), beat(environment, tmp_path):
             up = _requests(environment, tmp_path)
-            wait_until(lambda: not Outbox.objects.exists(), 40, "the worker does not work")
+            wait_until(lambda: not Outbox.objects.exists(), "the worker does not work")
             cluster.stop()
             down = [_requests(environment, tmp_path) for _ in range(3)]
             waiting = Outbox.objects.count()
-            time.sleep(6)  # beat's sweep comes by, and can do nothing
+            _until_swept(tmp_path)  # which can do nothing
             assert Outbox.objects.count() == waiting >= 60
             cluster.start()
-            wait_until(lambda: not Outbox.objects.exists(), 60, "not all was stored")
+            wait_until(lambda: not Outbox.objects.exists(), "not all was stored")
     for report in (up, *down):
         assert set(report["answers"]) == {200}
         assert report["losses"] == {}
@@ -146,6 +139,16 @@ def test_ledger_that_is_down_is_felt_by_nobody_and_gets_everything_later(
     assert Counter(ledger["created"]) == Counter(map(str, made))
 
 
+def _until_swept(folder: Path) -> None:
+    """Until the worker, which does one task at a time, has tried in vain what beat asks of it."""
+
+    def tasks() -> int:
+        return (folder / "worker.log").read_text().count("] received")
+
+    before = tasks()
+    wait_until(lambda: tasks() > before + 1, "no sweep came by")
+
+
 def _job(environment: dict[str, str], job: str, **arguments: Any) -> None:
     with forks(environment) as workers:
         assert workers.join(workers.start(job, **arguments)) == 0
@@ -153,5 +156,5 @@ def _job(environment: dict[str, str], job: str, **arguments: Any) -> None:
 
 def _requests(environment: dict[str, str], folder: Path) -> Any:
     result = str(folder / "result")
-    _job(environment, "requests", result=result, count=20, pause=0.01, wait=0.5)
+    _job(environment, "requests", result=result, count=20, pause=0.01, patient=True)
     return json.loads(Path(result).read_text())

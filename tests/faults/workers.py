@@ -46,10 +46,13 @@ def beat(environment: dict[str, str], folder: Path) -> Iterator[int]:
         yield pid
 
 
-def wait_until(until: Callable[[], bool], seconds: float, what: str) -> None:
-    """Look until it is so. Fails after `seconds`, a bound for what hangs, with `what`."""
-    deadline = time.monotonic() + seconds
+SECONDS = 240  # not to hang
+
+
+def wait_until(until: Callable[[], bool], what: str) -> None:
+    """Look until it is so. Fails with `what` where it never is."""
+    deadline = time.monotonic() + SECONDS
     while not until():
         if time.monotonic() > deadline:
-            pytest.fail(f"After {seconds} s: {what}")
+            pytest.fail(f"After {SECONDS} s: {what}")
         time.sleep(0.05)

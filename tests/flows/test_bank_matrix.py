@@ -148,7 +148,7 @@ def _process(environment: dict[str, str], log: Path, *command: str) -> Iterator[
         finally:
             process.send_signal(signal.SIGINT)
             try:
-                process.wait(10)
+                process.wait(30)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
             sys.stdout.write(f"{log.name}\n{log.read_text()[-4000:]}\n")
@@ -162,7 +162,7 @@ def _end(environment: dict[str, str], *command: str) -> str:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=900,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
@@ -170,10 +170,10 @@ def _end(environment: dict[str, str], *command: str) -> str:
 
 
 def _wait_for(base: str, site: Any) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 240  # not to hang
     while time.monotonic() < deadline and site.poll() is None:
         try:
-            httpx.get(f"{base}/login/", timeout=5)
+            httpx.get(f"{base}/login/", timeout=60)
         except httpx.TransportError:
             time.sleep(0.1)
         else:

@@ -25,7 +25,7 @@ def test_the_demo_keeps_every_promise_and_says_so_in_json() -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,  # a bound for what hangs
+        timeout=900,  # a bound for what hangs
         check=False,
     )
     assert ended.returncode == 0, ended.stderr[-4000:]

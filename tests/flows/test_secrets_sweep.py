@@ -148,7 +148,10 @@ def _model_fields(seeds: Seeds) -> None:
     person.password = seeds.secret("password, changed")
     person.card_number = seeds.card("card, changed")
     person.notes = seeds.pem("private key in notes")
-    person.extra = {"cvv": seeds.secret("CVV", "9Z3x1"), "pin": seeds.secret("PIN", "8Q4y2")}
+    person.extra = {
+        "cvv": seeds.secret("CVV", "9Z3x1~7Kq"),
+        "pin": seeds.secret("PIN", "8Q4y2~5Wd"),
+    }
     person.save()
     # An open field: personal patterns are masked there as well.
     person.nickname = f"{seeds.iban('IBAN, open')} {seeds.email('email, open')}"

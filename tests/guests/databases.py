@@ -22,6 +22,9 @@ class Database(Protocol):
 
     def exists(self) -> bool: ...
 
+    def sessions(self) -> int:
+        """How many clients the server still has in it."""
+
     def create(self, template: str | None = None) -> None:
         """Make it, empty or as the one named `template`."""
 
@@ -41,11 +44,14 @@ class Sqlite:
         self.name = name
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        with closing(sqlite3.connect(self.name, timeout=20)) as connection:
+        with closing(sqlite3.connect(self.name, timeout=300)) as connection:
             return connection.execute(sql).fetchall()
 
     def exists(self) -> bool:
         return Path(self.name).exists()
+
+    def sessions(self) -> int:
+        return 0  # they are gone with their processes
 
     def create(self, template: str | None = None) -> None:
         Path(self.name).touch()
@@ -70,6 +76,15 @@ class Postgres:
 
     def exists(self) -> bool:
         return self.name in self._all()
+
+    def sessions(self) -> int:
+        with _postgres() as connection:
+            found = connection.execute(
+                "SELECT pid FROM pg_stat_activity "
+                "WHERE datname = %s AND backend_type = 'client backend'",
+                [self.name],
+            )
+            return len(found.fetchall())
 
     def create(self, template: str | None = None) -> None:
         like = "" if template is None else f' TEMPLATE "{template}"'
@@ -97,6 +112,9 @@ class Mysql:
 
     def exists(self) -> bool:
         return self.name in self._all()
+
+    def sessions(self) -> int:
+        return [row[3] for row in _mysql("SHOW FULL PROCESSLIST")].count(self.name)
 
     def create(self, template: str | None = None) -> None:
         _mysql(f"CREATE DATABASE `{self.name}` CHARACTER SET utf8mb4")

@@ -8,7 +8,10 @@ import re
 import signal
 import subprocess
 import sys
+import time
+import uuid
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import unified_diff
@@ -22,7 +25,7 @@ from tests import services, settings
 from tests.guests import databases
 
 HERE = Path(__file__).resolve().parent
-SECONDS = 110  # below pytest's own timeout, so that a hanging host shows what it printed
+SECONDS = 300  # below pytest's own timeout, so that a hanging host shows what it printed
 PATTERN = "hosttests_*.py"
 
 _UNITTEST = re.compile(r"^(?P<name>\w+ \([\w.]+\)) \.\.\. (?P<outcome>.+)$", re.MULTILINE)
@@ -60,9 +63,25 @@ class Run:
 class Process:
     """A process of a host that may still run."""
 
-    def __init__(self, popen: subprocess.Popen[str], folder: Path) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], folder: Path, printed: Path) -> None:
         self._popen = popen
         self._folder = folder
+        self._printed = printed
+
+    @property
+    def id(self) -> int:
+        """Its own, and that of its session."""
+        return self._popen.pid
+
+    @property
+    def out(self) -> str:
+        """What it has printed so far."""
+        return self._printed.with_suffix(".out").read_text(errors="replace")
+
+    @property
+    def err(self) -> str:
+        """What it has printed so far as errors."""
+        return self._printed.with_suffix(".err").read_text(errors="replace")
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to it, not to its children."""
@@ -71,8 +90,7 @@ class Process:
     def close(self) -> None:
         """Make sure that nothing of it is left."""
         self.kill_all()
-        if self._popen.returncode is None:
-            self._popen.communicate()
+        self._popen.wait()
 
     def kill_all(self) -> None:
         """End it and its children as a power cut would."""
@@ -82,14 +100,14 @@ class Process:
     def finish(self) -> Run:
         """Wait for its end, bounded."""
         try:
-            out, err = self._popen.communicate(timeout=SECONDS)
+            self._popen.wait(SECONDS)
         except subprocess.TimeoutExpired:
-            self._popen.kill()
-            out, err = self._popen.communicate()
-            raise AssertionError(f"Still running after {SECONDS} s.\n{out}\n{err}") from None
+            self.close()
+            said = f"{self.out}\n{self.err}"
+            raise AssertionError(f"Still running after {SECONDS} s.\n{said}") from None
         notes = {path.stem: json.loads(path.read_text()) for path in self._folder.glob("notes/*")}
         spooled = [path.name for path in self._folder.glob("spool/*")]
-        return Run(self._popen.returncode, out, err, notes, spooled)
+        return Run(self._popen.returncode, self.out, self.err, notes, spooled)
 
 
 class Host:
@@ -101,22 +119,29 @@ class Host:
         self.vendor = vendor
         folder.mkdir()
         (folder / "notes").mkdir()
+        (folder / "printed").mkdir()
         worker = os.environ.get("PYTEST_XDIST_WORKER", "")  # its folders are called as others' are
         name = f"guest_{settings.RUN}_{worker}_{folder.parent.name}_{folder.name}".lower()
         self.database = databases.of(vendor, folder, name)
 
     def start(self, *command: str, **variables: str) -> Process:
         """Start `python <command>` in the project's folder."""
-        popen = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=HERE / self.project,
-            env={"PYTHONWARNINGS": "error", **self._environment(), **variables},
-            start_new_session=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        return Process(popen, self.folder)
+        # Files, not pipes: a process that nobody listens to goes on, however much it prints.
+        printed = self.folder / "printed" / uuid.uuid4().hex
+        with (
+            printed.with_suffix(".out").open("w") as out,
+            printed.with_suffix(".err").open("w") as err,
+        ):
+            popen = subprocess.Popen(
+                [sys.executable, *command],
+                cwd=HERE / self.project,
+                env={"PYTHONWARNINGS": "error", **self._environment(), **variables},
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+            )
+        return Process(popen, self.folder, printed)
 
     def run(self, *command: str, **variables: str) -> Run:
         return self.start(*command, **variables).finish()
@@ -148,6 +173,14 @@ class Host:
     def actions(self) -> Counter[str]:
         """How many events of each action wait in the outbox."""
         return Counter(event.action for event in self.events())
+
+
+def until(what: Callable[[], bool]) -> None:
+    """Look until it is so."""
+    deadline = time.monotonic() + SECONDS
+    while not what():
+        assert time.monotonic() < deadline, f"Not after {SECONDS} s."
+        time.sleep(0.1)
 
 
 def assert_unnoticed(plain: Run, audited: Run) -> None:

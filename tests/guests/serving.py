@@ -24,15 +24,15 @@ from tests.faults.servers import free_port
 from tests.guests.running import HERE, Host, Process
 
 CLIENTS = 4
-_SECONDS = 60
-_GUNICORN = ("-m", "gunicorn", "config.wsgi", "--workers", "2", "--bind", "127.0.0.1:{port}")
+_SECONDS = 300  # not to hang
+_GUNICORN = (
+    *("-m", "gunicorn", "config.wsgi", "--workers", "2", "--bind", "127.0.0.1:{port}"),
+    *("--timeout", "240", "--graceful-timeout", "240"),  # a busy machine may stall for long
+)
 _UWSGI = (
     *("-c", "import pyuwsgi; pyuwsgi.run()", "--http-socket", "127.0.0.1:{port}"),
     *("--module", "config.wsgi", "--pythonpath", ".", "--master", "--processes", "2"),
     *("--need-app", "--die-on-term", "--disable-logging"),
-    # A busy worker with threads often does not end when it is told to, with us or without: uWSGI
-    # then kills it, after a minute if nothing else is said.
-    *("--reload-mercy", "5", "--worker-reload-mercy", "5"),
 )
 # Something is recorded before the workers are forked.
 _EARLY = {"GUEST_EARLY": "1"}
@@ -53,7 +53,10 @@ class Server:
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-def _uwsgi(*options: str) -> Server:
+def _uwsgi(mercy: str, *options: str) -> Server:
+    # A busy worker with threads often does not end when it is told to, with us or without: uWSGI
+    # then kills it, after a minute if nothing else is said.
+    options = ("--reload-mercy", mercy, "--worker-reload-mercy", mercy, *options)
     return Server((*_UWSGI, *options), ("pyuwsgi",), {**_EARLY, **_without_a_venv()})
 
 
@@ -64,11 +67,15 @@ SERVERS = {
     "gunicorn, max-requests": Server((*_GUNICORN, "--max-requests", "10"), ("gunicorn",)),
     "gunicorn, gevent": Server((*_GUNICORN, "--worker-class", "gevent"), ("gunicorn", "gevent")),
     "uvicorn": Server(
-        ("-m", "uvicorn", "config.asgi:application", "--workers", "2", "--port", "{port}"),
+        (
+            *("-m", "uvicorn", "config.asgi:application", "--workers", "2", "--port", "{port}"),
+            # A worker that does not answer in five seconds is killed, and a reload is given up.
+            *("--timeout-worker-healthcheck", "240"),
+        ),
         ("uvicorn",),
     ),
-    "uWSGI, threads": _uwsgi("--enable-threads", "--threads", "2"),
-    "uWSGI, no threads": _uwsgi(),
+    "uWSGI, threads": _uwsgi("5", "--enable-threads", "--threads", "2"),
+    "uWSGI, no threads": _uwsgi("240"),
 }
 
 
@@ -114,10 +121,17 @@ class Load:
             assert time.monotonic() < deadline, f"{len(self.answers)} of {wanted} answers."
             time.sleep(0.01)
 
+    def wait_for_others(self, before: set[int]) -> None:
+        """Until a worker has answered that is none of these."""
+        deadline = time.monotonic() + _SECONDS
+        while self.processes <= before:
+            assert time.monotonic() < deadline, "The server keeps its workers."
+            time.sleep(0.01)
+
     @property
     def processes(self) -> set[int]:
         """The workers that have answered so far."""
-        return {int(str(answer["process"])) for answer in self.answers}
+        return {int(str(answer["process"])) for answer in list(self.answers)}
 
     @property
     def notes(self) -> set[int]:

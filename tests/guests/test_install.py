@@ -18,7 +18,7 @@ from tests.guests.installing import ROOT, Block, Site
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(300),  # the first of them installs all packages anew
+    pytest.mark.timeout(3600),  # the first of them installs all packages anew
     # `startproject` makes a project on SQLite, whatever this run's database is.
     pytest.mark.skipif(settings.DATABASE != "sqlite", reason="Runs with the suite on SQLite."),
 ]
@@ -104,7 +104,8 @@ def browser(site: Site) -> Iterator[httpx.Client]:
         httpx.Client(
             base_url=f"http://127.0.0.1:{port}",
             follow_redirects=True,
-            transport=httpx.HTTPTransport(retries=8),  # 0.5 s, 1 s, 2 s, ... until it listens
+            timeout=installing.SECONDS,
+            transport=httpx.HTTPTransport(retries=9),  # 0.5 s, 1 s, 2 s, ... until it listens
         ) as client,
     ):
         page = client.get("/admin/login/")

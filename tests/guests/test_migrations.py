@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from audit_log.management import verbs
 from tests.guests.conftest import MakeHost
-from tests.guests.running import Host, Run, assert_silent
+from tests.guests.running import Host, Run, assert_silent, until
 
 pytestmark = pytest.mark.slow
 
@@ -97,11 +97,11 @@ def test_data_migration_in_the_same_run_is_recorded(host, when):
     assert stored.count(("update", "books.note", "1")) == 1
 
 
-def _until(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not what() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert what()
+def _goes_on(host: Host) -> None:
+    """Until the site has begun and committed a note after this was called."""
+    ((newest,),) = host.database.rows("SELECT max(id) FROM books_note")
+    # The next one may have begun before.
+    until(lambda: host.database.rows("SELECT max(id) FROM books_note") > [(newest + 1,)])
 
 
 def test_site_goes_on_while_the_tables_go_and_come_back(host, tmp_path):
@@ -112,20 +112,26 @@ def test_site_goes_on_while_the_tables_go_and_come_back(host, tmp_path):
     """
     well(host.run(*MIGRATE, **AUDIT))
     stop = tmp_path / "stop"
-    site = host.start("alive.py", str(stop), **AUDIT)
-    _until(lambda: host.database.rows("SELECT count(*) FROM audit_log_outbox") > [(20,)])
-    well(host.run("manage.py", "audit_log", "relay", **AUDIT))
-    well(host.run("manage.py", "migrate", "audit_log", "zero", "--verbosity", "0", **AUDIT))
-    gone = time.monotonic()
-    loop = host.start("manage.py", "audit_log", "relay", "--loop", "--interval", "0.1", **AUDIT)
-    time.sleep(1)  # for some changes that find no table, and for the relay that finds none
-    well(host.run(*MIGRATE, **AUDIT))
-    back = time.monotonic()
-    _until(lambda: host.database.rows("SELECT count(*) FROM audit_log_record") > [(20,)])
-    stop.touch()
-    made = well(site.finish()).answer
-    loop.send(signal.SIGTERM)
-    well(loop.finish())
+    loop_words = ("manage.py", "audit_log", "relay", "--loop", "--interval", "0.1")
+    with ExitStack() as running:
+        site = host.start("alive.py", str(stop), **AUDIT)
+        running.callback(site.close)
+        until(lambda: host.database.rows("SELECT count(*) FROM audit_log_outbox") > [(20,)])
+        well(host.run("manage.py", "audit_log", "relay", **AUDIT))
+        well(host.run("manage.py", "migrate", "audit_log", "zero", "--verbosity", "0", **AUDIT))
+        gone = time.monotonic()
+        loop = host.start(*loop_words, **AUDIT)
+        running.callback(loop.close)
+        until(lambda: "The relay failed" in loop.err)  # it finds no table
+        _goes_on(host)  # nor do the site's changes
+        well(host.run(*MIGRATE, **AUDIT))
+        back = time.monotonic()
+        until(lambda: host.database.rows("SELECT count(*) FROM audit_log_record") > [(20,)])
+        _goes_on(host)
+        stop.touch()
+        made = well(site.finish()).answer
+        loop.send(signal.SIGTERM)
+        well(loop.finish())
     stored = [
         id_ for action, what, id_ in relayed(host) if (action, what) == ("create", "books.note")
     ]

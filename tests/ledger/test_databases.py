@@ -102,12 +102,12 @@ def test_relays_that_need_the_same_new_stream_share_it():
     def work() -> None:
         try:
             for n in range(10):
-                barrier.wait(20)
+                barrier.wait(300)
                 assert heads.ensure([f"stream {n}", "shared"], "default")
         finally:
             connection.close()
 
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(work) for _ in range(4)]:
-            done.result(60)
+            done.result(300)
     assert Stream.objects.count() == 11

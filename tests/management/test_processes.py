@@ -21,7 +21,7 @@ from audit_log.recording import outbox
 from tests.ledger.building import a_full_event, an_event, overwrite, write
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
-SECONDS = 60
+SECONDS = 300  # not to hang
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_loop_outlives_a_server_that_restarts(monkeypatch, caplog):
     out = io.StringIO()
     call_command("audit_log", "relay", "--loop", "--interval", "0.05", "--json", stdout=out)
     assert json.loads(out.getvalue())["events"] == 7
-    first, second, third = (b - a for a, b in itertools.pairwise(calls))
-    assert first < second < third
+    pauses = [b - a for a, b in itertools.pairwise(calls)]  # at least these: it may be woken late
+    assert all(pause >= 0.05 * 2**n for n, pause in enumerate(pauses, start=1))
     assert [record.levelname for record in caplog.records] == ["ERROR"] * 3
     assert signal.getsignal(signal.SIGTERM) is before

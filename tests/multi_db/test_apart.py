@@ -42,7 +42,7 @@ def test_log_works_with_its_ledger_apart(ledger: str) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=900,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert " passed" in ended.stdout

@@ -67,7 +67,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             capture_output=True,
             text=True,
             check=False,
-            timeout=100,
+            timeout=300,
         )
         assert ended.returncode == 0, ended.stdout + ended.stderr[-2000:]
         yield json.loads(ended.stdout.splitlines()[-1])

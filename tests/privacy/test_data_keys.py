@@ -127,13 +127,13 @@ def test_relays_that_need_the_same_new_key_share_it():
             connection.close()
 
     def _make(n: int) -> bytes:
-        barrier.wait(20)
+        barrier.wait(300)
         # As if each were a process of its own: past the cache.
         with nullcontext() if connection.vendor == "sqlite" else transaction.atomic():
             return data_keys._create(f"scope {n}", 0, 0, "default").pk.bytes
 
     with ThreadPoolExecutor(4) as pool:
-        found = [future.result(60) for future in [pool.submit(work) for _ in range(4)]]
+        found = [future.result(300) for future in [pool.submit(work) for _ in range(4)]]
     assert found[0] == found[1] == found[2] == found[3]
     assert DataKey.objects.count() == 10
 

@@ -234,7 +234,7 @@ def test_index_is_the_same_in_every_process_and_another_under_another_key(settin
         text=True,
         check=True,
         cwd=GOLDEN.parent.parent.parent,
-        timeout=60,
+        timeout=300,
     ).stdout.split()
     assert said == [blind_index("actor", "alice"), fingerprint("token", "x")]
     settings.AUDIT_LOG = {**settings.AUDIT_LOG, "INDEX_KEY": NEW}

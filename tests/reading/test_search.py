@@ -17,7 +17,6 @@ from tests.ledger.building import a_full_event, an_event, write
 from tests.shop.models import Category, CheapProduct, Country, Product, Restaurant, Shelf
 
 pytestmark = pytest.mark.django_db
-NOW = datetime.datetime.now(datetime.UTC)
 
 
 def found(text: str) -> list[int | None]:
@@ -139,7 +138,8 @@ def test_address_is_found_exactly_or_by_its_network(text, expected):
 
 
 def test_periods_and_times_are_ranges_of_ids():
-    hours = [NOW - datetime.timedelta(hours=n) for n in (100, 30, 2)]
+    now = datetime.datetime.now(datetime.UTC)
+    hours = [now - datetime.timedelta(hours=n) for n in (100, 30, 2)]
     numbered(*map(at, hours))
     assert found("last:24h") == [3]
     assert found("last:3d") == [3, 2]
@@ -164,7 +164,7 @@ def test_time_without_a_zone_is_utc_and_others_are_converted():
 
 
 def test_first_id_of_a_moment_comes_before_all_others_of_it():
-    moment = NOW.replace(microsecond=0)
+    moment = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     ids = [emitter().id_for(moment) for _ in range(50)]
     assert all(first_id(moment) <= id_ for id_ in ids)
     assert all(first_id(moment + datetime.timedelta(milliseconds=1)) > id_ for id_ in ids)

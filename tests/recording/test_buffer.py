@@ -126,13 +126,13 @@ def test_threads_that_flush_at_once_lose_nothing_and_double_nothing():
 
     def work() -> int:
         try:
-            barrier.wait(20)
+            barrier.wait(300)
             return buffer.flush()
         finally:
             connection.close()
 
     with ThreadPoolExecutor(4) as pool:
-        counts = [future.result(30) for future in [pool.submit(work) for _ in range(4)]]
+        counts = [future.result(300) for future in [pool.submit(work) for _ in range(4)]]
     assert sum(counts) == 400
     assert sorted(n for n in _written() if n is not None) == list(range(400))
 
@@ -166,8 +166,9 @@ def test_counts_of_a_forked_child_begin_at_nothing():
 
 
 def test_trouble_is_logged_once_in_thirty_seconds_but_always_counted(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(losses, "_WARN_EVERY_SECONDS", 3_600.0)  # this machine may stall
     before = losses.counts().get("probe_trouble", 0)
     for _ in range(5):
         losses.warn("probe_trouble", "Trouble.")

@@ -196,7 +196,7 @@ def test_suspended_ends_at_the_thread():
         connection.close()
 
     with capture_events() as events, audit_log.suspended(), ThreadPoolExecutor(1) as pool:
-        pool.submit(create).result(20)
+        pool.submit(create).result(300)
         Category.objects.create(name="here")
     assert [event.action for event in events] == ["audit_log.suspended", "create"]
 
@@ -236,7 +236,7 @@ def test_concurrent_actors_do_not_mix():
 
     def act(n: int) -> None:
         with audit_log.acting(f"actor-{n}"):
-            barrier.wait(20)
+            barrier.wait(300)
             found[n] = context.actor_now()
 
     with ThreadPoolExecutor(8) as pool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import threading
@@ -21,6 +22,7 @@ def thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[nudge._Nudger]:
     monkeypatch.setattr(nudge, "in_test_environment", lambda: False)
     monkeypatch.setattr(nudge, "_ticks", [])
     monkeypatch.setattr(nudge, "_COALESCE_SECONDS", 0.05)
+    monkeypatch.setattr(nudge, "_EXIT_SECONDS", 240.0)  # a busy machine may stall for long
     nudger = nudge._Nudger()
     monkeypatch.setattr(nudge, "_nudger", nudger)
     yield nudger
@@ -35,7 +37,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def _wait(until: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 240  # not to hang
     while not until():
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -90,7 +92,7 @@ def test_stop_does_not_wait_for_a_round_that_hangs(
 ):
     go_on = threading.Event()
     monkeypatch.setattr(nudge, "_EXIT_SECONDS", 0.1)
-    monkeypatch.setattr(nudge, "send", lambda: go_on.wait(10))
+    monkeypatch.setattr(nudge, "send", lambda: go_on.wait(300))
     nudge.wake()
     thread.stop()
     assert thread.is_running()
@@ -135,11 +137,11 @@ def test_breaker_opens_warns_once_and_closes_again(
     thread: nudge._Nudger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     """K4."""
-    attempts: list[bool] = []
+    attempts: list[float] = []
     broken = True
 
     def send() -> None:
-        attempts.append(True)
+        attempts.append(time.monotonic())
         if broken:
             raise OSError("refused")
 
@@ -149,15 +151,14 @@ def test_breaker_opens_warns_once_and_closes_again(
     with caplog.at_level(logging.WARNING, "audit_log"):
         nudge.wake()
         _wait(lambda: len(attempts) == 1)
-        until = thread._broken_until
-        while time.monotonic() < until - 0.2:
+        while time.monotonic() < attempts[0] + 0.3:
             nudge.wake()
-            assert len(attempts) == 1
             time.sleep(0.01)
-        _wait(lambda: len(attempts) == 2)  # tried again, without another commit
+        _wait(lambda: len(attempts) >= 2)  # tried again, without another commit
         broken = False
-        _wait(lambda: len(attempts) == 3)
+        _wait(lambda: thread._broken_until == 0.0)
         thread.stop()
+    assert all(later - earlier >= 0.5 for earlier, later in itertools.pairwise(attempts))
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert thread._broken_until == 0.0
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import secrets
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +16,38 @@ import pytest
 
 from audit_log.conf.retention import Archive, ArchiveOptions
 from audit_log.retention.stores.s3 import Bucket
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+from tests.faults.servers import free_port
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            urllib.request.urlopen(url, timeout=5).close()
-        except OSError:
+            urllib.request.urlopen(url, timeout=30).close()
+        except (OSError, HTTPException):
             time.sleep(0.05)
         else:
             return
     pytest.fail(f"The S3 server at {url} did not start.")
 
 
+@pytest.fixture(autouse=True)
+def _one_day() -> None:
+    """No test begins before and ends after a day is closed, or comes to an age that counts.
+
+    Midnight, the archive's hour of grace after it, and noon, when the records of these tests are a
+    day older.
+    """
+    now = datetime.now(UTC)
+    soon = now + timedelta(seconds=100)
+    if soon.hour != now.hour and soon.hour in {0, 1, 12}:
+        time.sleep((soon.replace(minute=0, second=1) - now).total_seconds())
+
+
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """The URL of an S3 server of this session's own (moto, a process), and credentials for it."""
-    port = _free_port()
+    port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL,

@@ -25,7 +25,7 @@ def night(point: str = "", batch: int = 5_000, go: str = "", log: str = "") -> N
         _note_writes(log)
     if point:
         _end_after(point)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 300
     while go and not Path(go).exists() and time.monotonic() < deadline:
         time.sleep(0.001)
     nightly.run()

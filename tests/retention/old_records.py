@@ -9,9 +9,14 @@ from typing import Any
 from audit_log.events import Event, emitter
 from audit_log.ledger import checkpoints, heads
 from audit_log.models import ArchivePart, Record
+from audit_log.retention.cutting import GRACE
 from tests.ledger.building import a_full_event, an_event, write
 
-NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
+
+def noon() -> datetime:
+    """Noon of the day that no archive has closed yet."""
+    day = datetime.now(UTC) - GRACE
+    return day.replace(hour=12, minute=0, second=0, microsecond=0)
 
 
 def event_of(moment: datetime, **values: Any) -> Event:
@@ -26,9 +31,10 @@ def full_event_of(moment: datetime, n: int) -> Event:
 
 def days(*counts: tuple[int, int], stream: str = heads.DEFAULT) -> None:
     """`(days ago, how many)` records each, in this order, and a checkpoint over them."""
+    today = noon()
     for ago, count in counts:
-        noon = NOON - timedelta(days=ago)
-        moments = [noon + timedelta(milliseconds=n) for n in range(count)]
+        day = today - timedelta(days=ago)
+        moments = [day + timedelta(milliseconds=n) for n in range(count)]
         for first in range(0, count, 500):
             write(
                 [event_of(m, changes={"n": [None, m.microsecond]}) for m in moments[first:][:500]],

@@ -26,11 +26,11 @@ from audit_log.retention.parts import manifest_key, read_part, verify_part
 from audit_log.retention.stores.directory import Directory
 from tests.ledger.building import overwrite, sql, write
 from tests.retention.old_records import (
-    NOON,
     bookkept,
     days,
     files,
     full_event_of,
+    noon,
     numbers,
     parts,
     ranges,
@@ -56,7 +56,7 @@ def the_error() -> str:
 
 def test_closed_days_become_parts_that_prove_themselves(folder):
     for ago in (4, 3, 2, 0):
-        moment = NOON - timedelta(days=ago)
+        moment = noon() - timedelta(days=ago)
         write([full_event_of(moment + timedelta(milliseconds=n), n) for n in range(5)])
     result = archive.run()
     assert (result.planned, len(result.parts), result.purgeable) == (3, 3, 3)
@@ -170,7 +170,7 @@ def test_one_stream_can_be_archived_alone(folder):
 
 
 def test_days_are_archived_that_no_checkpoint_covers_yet(folder):
-    write([full_event_of(NOON - timedelta(days=2), 1)])
+    write([full_event_of(noon() - timedelta(days=2), 1)])
     assert not Checkpoint.objects.exists()
     assert archive.run().purgeable == 1
 
@@ -326,7 +326,7 @@ def test_altered_record_is_never_purgeable(folder, column, value):
 def test_forked_stream_is_not_archived(folder):
     days((3, 5))
     sql("UPDATE audit_log_stream SET partial = %s WHERE name = 'default'", bytes(160))
-    write([full_event_of(NOON - timedelta(days=2), 1)])
+    write([full_event_of(noon() - timedelta(days=2), 1)])
     assert "does not extend" in archive.run().failures[0]
     assert set(states()) == {"planned"}
 

@@ -23,7 +23,7 @@ from audit_log.delivery.relay import relay
 from audit_log.models import ArchivePart, Record
 from audit_log.retention import archive, brake, purge, waiting
 from tests.ledger.building import sql
-from tests.retention.old_records import NOON, days, numbers, parts, states
+from tests.retention.old_records import days, noon, numbers, parts, states
 
 pytestmark = pytest.mark.django_db
 
@@ -143,7 +143,7 @@ def test_purge_asks_on_a_terminal(folder, process_environment, tmp_path, answer,
     os.close(theirs)
     os.write(ours, f"{answer}\n".encode())
     try:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
     finally:
         process.kill()
         with suppress(OSError):
@@ -223,7 +223,7 @@ def test_task_that_the_brake_holds_leaves_word_and_does_not_fail(folder, monkeyp
 def test_task_after_days_of_silence_archives_but_does_not_purge(folder):
     """Its own archive records something: that must not hide that the clock may have jumped."""
     days((40, 4), (2, 3))
-    _last_recorded(NOON - timedelta(days=5))
+    _last_recorded(noon() - timedelta(days=5))
     tasks.retention()
     assert states() == ["purgeable", "purgeable"]
     tasks.retention()
@@ -246,7 +246,7 @@ def test_beat_runs_the_task_each_night_on_our_queue(settings: Any):
 
 def _recorded_then(ago: int) -> Callable[[int], None]:
     def set_(sequence: int) -> None:
-        moment = NOON - timedelta(days=ago)
+        moment = noon() - timedelta(days=ago)
         field = Record._meta.get_field("recorded_at")
         raw = field.get_db_prep_save(moment, connections["default"])
         sql("UPDATE audit_log_record SET recorded_at = %s WHERE sequence = %s", raw, sequence)

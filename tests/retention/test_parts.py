@@ -188,7 +188,7 @@ def test_an_auditor_gets_by_with_the_standard_library(tmp_path: Path) -> None:
     def run() -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-I", "-S", "check_part.py", "part.manifest.json"]
         return subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
         )
 
     ended = run()

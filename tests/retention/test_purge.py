@@ -24,11 +24,11 @@ from audit_log.retention import archive, purge
 from audit_log.retention.parts import manifest_key
 from tests.ledger.building import head, sql, write
 from tests.retention.old_records import (
-    NOON,
     bookkept,
     days,
     event_of,
     files,
+    noon,
     numbers,
     parts,
     states,
@@ -52,7 +52,7 @@ def assert_proved(stream: str = "default") -> None:
 
 def grow(count: int = 1) -> None:
     """More records, and a checkpoint that has to be consistent with the one before."""
-    write([event_of(NOON, changes={"n": [None, n]}) for n in range(count)])
+    write([event_of(noon(), changes={"n": [None, n]}) for n in range(count)])
     checkpoints.sign_all()
 
 
@@ -107,7 +107,7 @@ def test_purge_is_accounted_for_before_its_record_is_relayed(folder):
 def test_purge_is_accounted_for_also_by_a_parked_batch(folder):
     archived((40, 10), (0, 3))
     purge.run()
-    Outbox.objects.update(parked_at=NOON, parked_reason="for a test")
+    Outbox.objects.update(parked_at=noon(), parked_reason="for a test")
     assert_proved()
 
 
@@ -115,7 +115,7 @@ def test_late_events_are_parked_once_their_time_is_purged(folder):
     archived((40, 3), (0, 3))
     purge.run()
     through = head().purged_through
-    assert through == NOON - timedelta(days=40) + timedelta(milliseconds=2)
+    assert through == noon() - timedelta(days=40) + timedelta(milliseconds=2)
     late, on_time = event_of(through), event_of(through + timedelta(milliseconds=3))
     written = write([late, on_time])
     assert [(event, why[:4]) for event, why in written.refused] == [(late, "late")]
@@ -124,7 +124,7 @@ def test_late_events_are_parked_once_their_time_is_purged(folder):
 
 def test_record_that_came_from_the_future_does_not_make_all_others_late(folder, monkeypatch):
     """Nor does it keep its part, and all behind it, in the database until then."""
-    then = NOON - timedelta(days=40)
+    then = noon() - timedelta(days=40)
 
     class Then(datetime):
         @classmethod
@@ -133,10 +133,10 @@ def test_record_that_came_from_the_future_does_not_make_all_others_late(folder, 
 
     with monkeypatch.context() as patched:
         patched.setattr("audit_log.ledger.writer.datetime", Then)
-        write([event_of(then), event_of(NOON + timedelta(days=400)), event_of(then)])
+        write([event_of(then), event_of(noon() + timedelta(days=400)), event_of(then)])
     archived((38, 3), (0, 3))
     assert purge.run().total == 6
-    assert head().purged_through == NOON - timedelta(days=38) + timedelta(milliseconds=2)
+    assert head().purged_through == noon() - timedelta(days=38) + timedelta(milliseconds=2)
     assert_proved()
 
 
@@ -182,7 +182,7 @@ def test_above_the_leaves_the_tree_stays_whole(folder, more):
     Stream.objects.create(name="default", size=purged, purged=purged, partial=tree.partial)
     Tile.objects.create(stream="default", level=1, index=0, hashes=tiles[0].hashes)
     said = {"boundaries": {"default": purged}}
-    write([event_of(NOON, action="audit_log.purged", data=said)], heads.BOOKKEEPING)
+    write([event_of(noon(), action="audit_log.purged", data=said)], heads.BOOKKEEPING)
     checkpoints.sign_all()
     assert_proved()
     archived((40, 300), (0, 3))
@@ -207,7 +207,7 @@ def test_only_the_beginning_of_a_stream_is_purged(folder):
 def test_younger_part_keeps_older_ones_behind_it(folder):
     """A backfill behind younger records goes when they go."""
     archived((20, 5), (400, 5), (0, 1))
-    assert [p.day for p in parts()] == [(NOON - timedelta(days=d)).date() for d in (20, 400)]
+    assert [p.day for p in parts()] == [(noon() - timedelta(days=d)).date() for d in (20, 400)]
     assert purge.due().parts == []
 
 
@@ -409,7 +409,7 @@ def test_bookkeeping_that_is_purged_leaves_all_accounted_for(folder, retained):
     archived((40, 5), (0, 1))
     purge.run()
     relay()
-    old = NOON - timedelta(days=35)
+    old = noon() - timedelta(days=35)
     sql("DELETE FROM audit_log_checkpoint WHERE stream = 'audit_log'")
     _age_bookkeeping(old)
     archive.run()
@@ -553,7 +553,7 @@ def test_brake_holds_when_the_database_clock_jumped(folder, clock):
 def test_brake_holds_when_nothing_was_recorded_for_days(folder):
     """Database and worker on one host, whose clock jumped: only the records tell."""
     archived((40, 5), (2, 5), (0, 1))
-    seen = NOON - timedelta(days=4)
+    seen = noon() - timedelta(days=4)
     with pytest.raises(RetentionRefused, match="nothing was recorded since"):
         purge.run(seen=seen)
     assert purge.run(seen=seen, override_brake=True).total == 5
@@ -578,7 +578,7 @@ def test_clock_of_the_worker_decides_nothing(folder, monkeypatch, days_off):
 
 def test_checkpoints_of_what_is_purged_are_still_verified(folder):
     for _ in range(3):
-        write([event_of(NOON - timedelta(days=40), changes={"n": [1, 2]}) for _ in range(128)])
+        write([event_of(noon() - timedelta(days=40), changes={"n": [1, 2]}) for _ in range(128)])
         checkpoints.sign_all()
     archived((0, 5))
     purge.run(override_brake=True)

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -213,7 +214,7 @@ def test_a_disk_that_takes_no_more_leaves_nothing_half(tmp_path: Path) -> None:
         [sys.executable, "-c", _LIMITED, str(tmp_path / "archive")],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     assert "a/part: File too large" in ended.stdout
@@ -239,7 +240,7 @@ Directory(Archive("file", sys.argv[1])).put(
 def test_a_killed_writer_leaves_no_part_and_does_not_stop_the_next(tmp_path: Path) -> None:
     """**archive_crash_points**: what it had written stands under another name."""
     place = tmp_path / "archive"
-    ended = subprocess.run([sys.executable, "-c", _KILLED, str(place)], timeout=60, check=False)
+    ended = subprocess.run([sys.executable, "-c", _KILLED, str(place)], timeout=300, check=False)
     assert ended.returncode == -9
     directory = Directory(Archive("file", str(place)))
     assert not directory.exists("a/part")
@@ -341,7 +342,7 @@ def _reply(handler: Any, status: int, code: str = "", body: bytes = b"", **heade
 
 
 @contextmanager
-def server(answer: Callable[[Any], None]) -> Iterator[Bucket]:
+def server(answer: Callable[[Any], None], read_seconds: float = 240) -> Iterator[Bucket]:
     handler = type("Answers", (_Answers,), {"answer": staticmethod(answer)})
     serving = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=serving.serve_forever, daemon=True)
@@ -350,7 +351,9 @@ def server(answer: Callable[[Any], None]) -> Iterator[Bucket]:
         options = ArchiveOptions(
             f"http://127.0.0.1:{serving.server_port}", "eu-central-1", path_style=True
         )
-        yield Bucket(Archive("s3", "bucket"), options, connect_seconds=2, read_seconds=0.5)
+        yield Bucket(
+            Archive("s3", "bucket"), options, connect_seconds=240, read_seconds=read_seconds
+        )
     finally:
         serving.shutdown()
         serving.server_close()
@@ -387,13 +390,16 @@ def test_a_server_that_stalls_is_given_up() -> None:
 
     def answer(handler: Any) -> None:
         calls.append(1)
-        released.wait(30)
+        released.wait(300)
         handler.close_connection = True
 
-    with server(answer) as store:
+    with server(answer, read_seconds=0.5) as store:
         try:
             with pytest.raises(StoreError, match="the next run tries again"):
                 put(store)
+            deadline = time.monotonic() + 240
+            while len(calls) < 5 and time.monotonic() < deadline:
+                time.sleep(0.01)  # they are still to be read
         finally:
             released.set()
     assert len(calls) == 5
@@ -485,7 +491,7 @@ except ConfigurationError as error:
 
 def test_without_boto3_a_bucket_says_what_to_install() -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", _WITHOUT], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", _WITHOUT], capture_output=True, text=True, timeout=300, check=True
     )
     assert "pip install 'django-audit-ledger[s3]'" in ended.stdout
 
