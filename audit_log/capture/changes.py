@@ -70,6 +70,17 @@ class Changes:
             self._label(item, _choice(item, old), _choice(item, new))
         return True
 
+    def add_summed(self, item: FieldPlan, old: Any, new: Any) -> None:
+        """Note what is known of a field in many rows; a mark stands for the rest."""
+        if new is not NOT_LOADED:
+            self._add(item, old, new)
+            return
+        self.values[item.name] = [None, None]
+        sides = ("0", "1") if old is NOT_LOADED else ("1",)
+        self.redactions += [Redaction(f"{item.path}.{side}", "not_loaded") for side in sides]
+        if item.policy is Policy.SEALED:
+            self.sealed.append(item.path)
+
     def label_relation(
         self, item: FieldPlan, instance: models.Model, connection: BaseDatabaseWrapper
     ) -> None:

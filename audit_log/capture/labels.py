@@ -5,18 +5,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit_log.capture import snapshots
+from audit_log.capture.failures import sheltered
 from audit_log.capture.plans import Plan, plan_of
 from audit_log.privacy.redaction import MASK
 from audit_log.recording import outbox, pending, postgresql
-from audit_log.recording.targets import MAX_LABEL, label_of
+from audit_log.recording.targets import MAX_LABEL, label_of, let_go, places
+from audit_log.recording.values import safe_str
 
+_MAX_DEPTH = 3  # relations that a `__str__` follows one after another
+_PORTION = 500  # keys a query; SQLite may take no more than 999 parameters
 _MIN_PART = 4  # shorter beginnings of a secret are in any text
 
 
@@ -39,11 +44,20 @@ def _shielded(instance: models.Model, connection: BaseDatabaseWrapper) -> str:
     """
     if connection.vendor != "postgresql" or not pending.in_transaction(connection):
         return label_of(instance)
+    with _shielding(connection):
+        return label_of(instance)
+
+
+@contextmanager
+def _shielding(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    if connection.vendor != "postgresql" or not pending.in_transaction(connection):
+        yield
+        return
     shield = _Shield(connection)
     # Outermost: a transaction that begins with its first statement begins with our savepoint.
     connection.execute_wrappers.insert(0, shield)
     try:
-        return label_of(instance)
+        yield
     finally:
         connection.execute_wrappers.remove(shield)
         shield.lift()
@@ -69,6 +83,53 @@ class _Shield:
         if postgresql.is_in_error(self.connection):
             sql = f"ROLLBACK TO SAVEPOINT audit_log_label; {sql}"
         postgresql.execute(self.connection, sql)
+
+
+@contextmanager
+def together(rows: Sequence[models.Model], connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Inside, what the `__str__` of the first row follows is loaded for all rows at once.
+
+    Else a hundred rows that print what they refer to would be a hundred queries.
+    """
+    paths = _followed(rows[0], connection) if len(rows) > 1 else []
+    if not paths:
+        yield
+        return
+    held = [(place, tuple(place)) for row in rows for place in places(row)]
+    try:
+        with outbox.quiet(connection):
+            for start in range(0, len(rows), _PORTION):
+                with suppress(Exception), sheltered(connection):  # then each row asks for itself
+                    models.prefetch_related_objects(rows[start : start + _PORTION], *paths)
+        yield
+    finally:
+        let_go(held)
+
+
+def _followed(row: models.Model, connection: BaseDatabaseWrapper) -> list[str]:
+    """The relations that `__str__` had to load, as lookups (`place__country`)."""
+    held = [(place, tuple(place)) for place in places(row)]
+    known = {id(place): names for place, names in held}
+    try:
+        with outbox.quiet(connection), _shielding(connection):
+            safe_str(row)
+        return list(_new_paths(row, known, _MAX_DEPTH))
+    finally:
+        let_go(held)
+
+
+def _new_paths(
+    row: models.Model, known: dict[int, tuple[str, ...]], depth: int
+) -> Iterator[str]:
+    cache: dict[str, Any] = row._state.fields_cache
+    for name, related in cache.items():
+        deeper: list[str] = []
+        if isinstance(related, models.Model) and depth > 1:
+            deeper = list(_new_paths(related, known, depth - 1))
+        if deeper:
+            yield from (f"{name}__{path}" for path in deeper)
+        elif name not in known.get(id(cache), ()):
+            yield name
 
 
 def _secrets(instance: models.Model, plan: Plan) -> list[str]:

@@ -21,39 +21,21 @@ from audit_log.capture.plans import Plan, plan_of
 from audit_log.capture.saves import chunks
 from audit_log.recording import outbox, pending
 
-_original_update = models.QuerySet.update
 _original_update_batch = UpdateQuery.update_batch
 
 
 def install() -> None:
-    """Hook the two methods. Harmless when done twice."""
-    models.QuerySet.update = _update  # type: ignore[method-assign]
+    """Hook the method. Harmless when done twice."""
     UpdateQuery.update_batch = _update_batch  # type: ignore[method-assign]
 
 
 def uninstall() -> None:
-    """Put Django's own methods back."""
-    models.QuerySet.update = _original_update  # type: ignore[method-assign]
+    """Put Django's own method back."""
     UpdateQuery.update_batch = _original_update_batch  # type: ignore[method-assign]
 
 
-def _update(self: Any, **values: Any) -> int:
-    # Asked first: `self.db` may be a call of the project's router.
-    rows = None if deletes.current() is None else _rows(self.model, values, self.db)
-    if rows is None:
-        return _original_update(self, **values)
-    with pending.bracket(rows.connection):
-        guarded("capture_failed", rows.find, connection=rows.connection, queryset=self)
-        count = _original_update(self, **values)
-        guarded("capture_failed", rows.capture, connection=rows.connection)
-    return count
-
-
-_update.alters_data = True  # type: ignore[attr-defined]
-
-
 def _update_batch(self: UpdateQuery, pk_list: list[Any], values: Any, using: str) -> None:
-    rows = None if self.model is None else _rows(self.model, values, using)
+    rows = None if self.model is None else rows_of(self.model, values, using)
     if rows is None:
         _original_update_batch(self, pk_list, values, using)
         return
@@ -63,7 +45,7 @@ def _update_batch(self: UpdateQuery, pk_list: list[Any], values: Any, using: str
         guarded("capture_failed", rows.capture, connection=rows.connection)
 
 
-def _rows(model: type[models.Model], values: dict[str, Any], using: str) -> _Rows | None:
+def rows_of(model: type[models.Model], values: dict[str, Any], using: str) -> References | None:
     """What to look at; None unless a deletion is pointing references elsewhere just now."""
     collector = deletes.current()
     if collector is None or len(values) != 1 or context.current().suspended:
@@ -73,10 +55,10 @@ def _rows(model: type[models.Model], values: dict[str, Any], using: str) -> _Row
     if plan is None or not any(field.name == name for field, _ in collector.field_updates):
         return None
     item = next((item for item in plan.fields if item.name == name), None)
-    return None if item is None else _Rows(plan, item, value, using)
+    return None if item is None else References(plan, item, value, using)
 
 
-class _Rows:
+class References:
     """The rows whose reference changes, and their old values."""
 
     def __init__(self, plan: Plan, item: FieldPlan, value: Any, using: str) -> None:
@@ -105,7 +87,7 @@ class _Rows:
             for query in queries:
                 self.found += query
 
-    def capture(self) -> None:
+    def capture(self, *, count: int | None = None) -> None:
         """One event for each row whose reference was another one before.
 
         None for rows that the same deletion takes: where foreign keys are checked at once (MariaDB)

@@ -21,7 +21,7 @@ from django.db.utils import DatabaseErrorWrapper
 from django.test.utils import CaptureQueriesContext
 from django.utils.functional import cached_property
 
-from audit_log.capture import deletes, installation, references, relations, saves
+from audit_log.capture import bulk, deletes, installation, references, relations, saves
 from audit_log.events import Event
 from audit_log.recording import pending
 from tests.capture.statements import statements
@@ -95,7 +95,8 @@ def test_deletion_methods_have_the_signatures_we_replace():
 
 
 def test_update_methods_have_the_signatures_we_replace():
-    assert _parameters(references._original_update) == ["self", "kwargs"]
+    assert _parameters(bulk._original_update) == ["self", "kwargs"]
+    assert models.QuerySet.update.alters_data  # type: ignore[attr-defined]
     parameters = _parameters(references._original_update_batch)
     assert parameters == ["self", "pk_list", "values", "using"]
     assert {"field_updates"} <= set(vars(Collector("default")))
