@@ -15,10 +15,11 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from audit_log.capture import changes, snapshots
 from audit_log.capture.failures import sheltered
 from audit_log.capture.fields import NOT_LOADED, FieldPlan
+from audit_log.capture.given import common_values, note
 from audit_log.capture.labels import label, together
 from audit_log.capture.plans import Plan
-from audit_log.capture.ranges import Ranges
-from audit_log.capture.saves import is_expression, only_the_row_tells, read_rows
+from audit_log.capture.ranges import Ranges, in_order
+from audit_log.capture.saves import chunks, is_expression, only_the_row_tells, read_rows
 from audit_log.capture.summaries import summary
 from audit_log.conf import get_settings
 from audit_log.recording import outbox, pending
@@ -200,6 +201,58 @@ class Update:
 
     def _id(self, key: Any) -> str | None:
         return None if key is NOT_LOADED else self.plan.target_id(key)
+
+
+class GivenUpdate:
+    """A `bulk_update()` as a whole: over many rows it is one event."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        model: type[models.Model],
+        rows: Sequence[models.Model],
+        items: Sequence[FieldPlan],
+        connection: BaseDatabaseWrapper,
+    ) -> None:
+        self.plan = plan
+        self.model = model
+        self.rows = rows
+        self.items = items
+        self.connection = connection
+        self.is_summed = len(rows) > get_settings().bulk_rows
+        # Of two instances with one key, the database takes the first.
+        self.by_key = {row.pk: row for row in reversed(rows)}
+
+    def note(self) -> None:
+        """What the rows hold from now on, without an event."""
+        note(self.plan, self.rows, self.connection, self.items)
+
+    def capture(self, *, count: int) -> None:
+        """One event for all rows that were there."""
+        if not count:
+            return
+        keys = list(self.by_key)
+        if count != len(keys):
+            keys = self._existing(keys)
+        event = summary(
+            "update",
+            self.plan,
+            count=count,
+            keys=Ranges(self.plan, in_order(keys)),
+            fields=self.items,
+            values=common_values(self.items, self.rows),
+        )
+        pending.add(self.connection, event)
+        self.note()
+
+    def _existing(self, keys: Sequence[Any]) -> list[Any]:
+        query = models.QuerySet(self.model, using=self.connection.alias)
+        with outbox.quiet(self.connection), sheltered(self.connection):
+            return [
+                key
+                for portion in chunks(keys)
+                for key in query.filter(pk__in=portion).values_list("pk", flat=True)
+            ]
 
 
 def _as_written(item: FieldPlan, value: Any) -> Any:
