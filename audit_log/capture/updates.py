@@ -20,6 +20,7 @@ from audit_log.capture.labels import label, together
 from audit_log.capture.plans import Plan
 from audit_log.capture.ranges import Ranges, in_order
 from audit_log.capture.saves import chunks, is_expression, only_the_row_tells, read_rows
+from audit_log.capture.selections import rows_of
 from audit_log.capture.summaries import summary
 from audit_log.conf import get_settings
 from audit_log.recording import outbox, pending
@@ -65,7 +66,7 @@ class Update:
     def find(self, *, queryset: Any) -> None:
         """Look at the rows that the query set is about to update, and lock them."""
         limit = get_settings().bulk_rows
-        rows = rows_of(queryset, self.model, self.connection)
+        rows = rows_of(queryset, self.model, self.connection, keys_stay=not self.key)
         with outbox.quiet(self.connection), sheltered(self.connection):
             found = list(rows[: limit + 1])
             if len(found) > limit:
@@ -264,31 +265,3 @@ def _of_related(field: models.Field[Any, Any], value: Any) -> Any:
     if isinstance(value, models.Model) and isinstance(field, models.ForeignKey):
         return getattr(value, field.target_field.attname)
     return value
-
-
-def rows_of(
-    queryset: Any, model: type[models.Model], connection: BaseDatabaseWrapper
-) -> models.QuerySet[Any]:
-    """The rows that a query set's UPDATE or DELETE takes, whole and unordered; locked when read.
-
-    By its own conditions where one table is asked for: a subquery would not notice that another
-    transaction has changed, meanwhile, what they ask for. Else by key, as Django does.
-    """
-    query = queryset.query.chain()
-    query.clear_ordering(force=True)
-    query.clear_select_clause()
-    query.select_for_update = False
-    query.get_initial_alias()
-    if query.count_active_tables() == 1 and query.group_by is None and not query.extra_tables:
-        query.distinct, query.distinct_fields = False, ()
-        query.clear_deferred_loading()
-        query.default_cols = True
-        rows: models.QuerySet[Any] = models.QuerySet(model, query=query, using=connection.alias)
-    else:
-        query.extra = {}
-        query.add_fields([model._meta.pk.name])
-        rows = models.QuerySet(model, using=connection.alias).filter(pk__in=query)
-    features = connection.features
-    if not features.has_select_for_update:
-        return rows
-    return rows.select_for_update(no_key=features.has_select_for_no_key_update)

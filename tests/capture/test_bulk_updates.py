@@ -382,7 +382,7 @@ def test_capture_that_fails_leaves_the_update_alone(
 ):
     """A14: and says that rows changed, which it cannot name."""
     _products(2)
-    monkeypatch.setattr(updates, "rows_of", lambda *_: Product.objects.extra(where=["nonsense"]))
+    monkeypatch.setattr(updates, "rows_of", lambda *_, **__: Product.objects.extra(where=["nonsense"]))
     failed = losses.counts().get("capture_failed", 0)
     with transaction.atomic():
         assert Product.objects.update(stock=7) == 2
