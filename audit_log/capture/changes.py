@@ -11,7 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from audit_log import context
 from audit_log.capture.brief import UNSURE
 from audit_log.capture.fields import NOT_LOADED, FieldPlan
-from audit_log.capture.labels import label
+from audit_log.capture.labels import label_related
 from audit_log.capture.plans import Plan
 from audit_log.events import JSON, Event, Redaction, Target
 from audit_log.privacy.policies import Policy
@@ -87,7 +87,7 @@ class Changes:
         """Label a foreign key by the object that is loaded already; never load one."""
         related = instance._state.fields_cache.get(item.field.name)
         if related is not None and getattr(related, "pk", None) is not None:
-            self._label(item, None, label(related, connection))
+            self._label(item, None, label_related(related, connection))
 
     def _label(self, item: FieldPlan, old: str | None, new: str | None) -> None:
         if old is not None or new is not None:

@@ -21,9 +21,10 @@ from audit_log.capture import changes, snapshots
 from audit_log.capture.failures import sheltered
 from audit_log.capture.given import common_values, fields_of
 from audit_log.capture.inserts import add_creation, give_keys
-from audit_log.capture.labels import label, together
+from audit_log.capture.labels import labels_of, remembering
 from audit_log.capture.plans import Plan
 from audit_log.capture.saves import chunks, is_expression, only_the_row_tells
+from audit_log.capture.selections import loaded
 from audit_log.capture.summaries import summary
 from audit_log.conf import get_settings
 from audit_log.recording import outbox, pending
@@ -63,7 +64,8 @@ class Upsert:
             found = self._lookup(lock=self.connection.vendor != "mysql")
             if found and self.connection.vendor == "mysql":
                 # By key: to lock what is not there locks the gap, and two such are a deadlock.
-                found = [row for part in chunks(row.pk for row in found) for row in self._locked(part)]
+                keys = [row.pk for row in found]
+                found = [row for part in chunks(keys) for row in loaded(self._locked(part))]
             self.before = {row.pk: row for row in found}
 
     def _locked(self, keys: list[Any]) -> models.QuerySet[Any]:
@@ -81,7 +83,7 @@ class Upsert:
         for start in range(0, len(self.rows), portion):
             asked = self._conditions(self.rows[start : start + portion])
             if asked is not None:
-                found.update((row.pk, row) for row in query.filter(asked))
+                found.update((row.pk, row) for row in loaded(query.filter(asked)))
         return list(found.values())
 
     def _conditions(self, rows: Sequence[models.Model]) -> Q | None:
@@ -105,13 +107,13 @@ class Upsert:
             after = self._lookup(lock=False)
         mark = pending.mark(self.connection)
         matched = self._match(after)
-        with together(after, self.connection):
-            for row in after:
+        with remembering():
+            for row, name in zip(after, labels_of(after, self.connection), strict=True):
                 given = matched.get(row.pk)
                 if row.pk not in self.before:
-                    self._add_creation(row, given)
+                    self._add_creation(row, given, name)
                 elif self.on_conflict == OnConflict.UPDATE:
-                    self._add_update(self.before[row.pk], row)
+                    self._add_update(self.before[row.pk], row, name)
                 else:
                     continue
                 mark.rows.add((self.plan.root, row.pk))
@@ -146,11 +148,11 @@ class Upsert:
         values = row.__dict__
         return {name: values[name] for name in self.plan.by_attname if name in values}
 
-    def _add_creation(self, row: models.Model, given: models.Model | None) -> None:
+    def _add_creation(self, row: models.Model, given: models.Model | None, name: str) -> None:
         # Another transaction may have inserted it, in between: then it holds something else.
         ours = given is not None and self._is_as_given(row, given)
         outcome = "success" if ours else "unknown"
-        add_creation(self.plan, row, self._held(row), self.connection, outcome=outcome)
+        add_creation(self.plan, row, self._held(row), self.connection, label=name, outcome=outcome)
 
     def _is_as_given(self, row: models.Model, given: models.Model) -> bool:
         for item in self.plan.fields:
@@ -162,12 +164,11 @@ class Upsert:
                 return False
         return True
 
-    def _add_update(self, before: models.Model, row: models.Model) -> None:
+    def _add_update(self, before: models.Model, row: models.Model, name: str) -> None:
         old = snapshots.kept(self.plan, self._held(before))
         new = self._held(row)
         found = changes.of_update(self.plan.fields, row, old, new, self.connection)
         if found.values:
-            name = label(row, self.connection)
             event = changes.row_event(
                 "update", self.plan, row, found, pk=row.pk, label=name, source="orm"
             )

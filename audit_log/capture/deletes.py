@@ -19,11 +19,11 @@ from audit_log import context
 from audit_log.capture import changes, memberships, snapshots
 from audit_log.capture.failures import guarded
 from audit_log.capture.fields import FieldPlan
-from audit_log.capture.labels import label, together
+from audit_log.capture.labels import labels_of
 from audit_log.capture.plans import Plan, plan_of
 from audit_log.capture.ranges import Ranges, in_order
 from audit_log.capture.saves import chunks
-from audit_log.capture.selections import rows_of
+from audit_log.capture.selections import loaded, rows_of
 from audit_log.capture.summaries import summary
 from audit_log.conf import get_settings
 from audit_log.recording import outbox, pending
@@ -168,24 +168,24 @@ class _Rows:
         full = self._load(key for key in wanted if key not in known)
         whole = {key: collected[key] if key in known else full.get(key) for key in wanted}
         there = {key: row for key, row in whole.items() if row is not None}
-        with together(list(there.values()), self.connection):
-            for key, row in there.items():
-                old = known[key] if key in known else self._fresh(row)
-                self._add(key, row, collected.get(key, row), old)
+        labels = labels_of(list(there.values()), self.connection)
+        for (key, row), name in zip(there.items(), labels, strict=True):
+            old = known[key] if key in known else self._fresh(row)
+            self._add(key, row, collected.get(key, row), name, old)
 
     def find(self, *, queryset: Any) -> None:
         """Look at the rows that a query set is about to delete unseen."""
         limit = get_settings().bulk_rows
         found = rows_of(queryset, self.model, self.connection, keys_stay=False)
         with outbox.quiet(self.connection):
-            instances = list(found[: limit + 1])
+            instances = loaded(found[: limit + 1])
             if len(instances) > limit:
                 keys = found.order_by("pk").values_list("pk", flat=True)
                 self.ranges = Ranges(self.plan, keys.iterator(chunk_size=2_000))
                 return
-        with together(instances, self.connection):
-            for instance in instances:
-                self._add(instance.pk, instance, instance, self._fresh(instance))
+        labels = labels_of(instances, self.connection)
+        for instance, name in zip(instances, labels, strict=True):
+            self._add(instance.pk, instance, instance, name, self._fresh(instance))
 
     def capture(self, *, count: int) -> None:
         """One event for each, in the order Django deletes them."""
@@ -263,11 +263,16 @@ class _Rows:
         return query
 
     def _add(
-        self, key: Any, instance: models.Model, held: models.Model, old: dict[str, Any]
+        self,
+        key: Any,
+        instance: models.Model,
+        held: models.Model,
+        label: str,
+        old: dict[str, Any],
     ) -> None:
         referred = (_references.get() or {}).get((self.plan.model, key), {})
         old = {**old, **{name: referred[name] for name in referred if name in old}}
-        self.rows.append(_Row(key, instance, held, label(instance, self.connection), old))
+        self.rows.append(_Row(key, instance, held, label, old))
 
     def _fields(self) -> list[FieldPlan]:
         """The fields that go: not those of a parent that is kept (`keep_parents`)."""

@@ -16,7 +16,7 @@ from audit_log.capture import changes, snapshots
 from audit_log.capture.failures import sheltered
 from audit_log.capture.fields import NOT_LOADED
 from audit_log.capture.given import common_values, fields_of, note
-from audit_log.capture.labels import label, together
+from audit_log.capture.labels import labels_of, remembering
 from audit_log.capture.plans import Plan
 from audit_log.capture.ranges import Ranges, in_order
 from audit_log.capture.saves import only_the_row_tells, read_rows
@@ -44,9 +44,10 @@ class Insert:
             return
         written = self._written()
         mark = pending.mark(self.connection)
-        with together(self.rows, self.connection):
-            for row, values in zip(self.rows, written, strict=True):
-                add_creation(self.plan, row, values, self.connection)
+        labels = labels_of(self.rows, self.connection)
+        with remembering():
+            for row, values, name in zip(self.rows, written, labels, strict=True):
+                add_creation(self.plan, row, values, self.connection, label=name)
         for row, values in zip(self.rows, written, strict=True):
             if row.pk is not None:
                 snapshots.written(row, self.plan, self.connection.alias, values, mark)
@@ -106,12 +107,13 @@ def add_creation(
     row: models.Model,
     values: Mapping[str, Any],
     connection: BaseDatabaseWrapper,
+    *,
+    label: str,
     **more: Any,
 ) -> None:
     """The event of one row that was inserted."""
     found = changes.of_creation(plan, row, values, connection)
-    name = label(row, connection)
     event = changes.row_event(
-        "create", plan, row, found, pk=row.pk, label=name, source="orm", **more
+        "create", plan, row, found, pk=row.pk, label=label, source="orm", **more
     )
     pending.add(connection, event)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import models
+from django.db.models.base import ModelState
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 
@@ -40,3 +41,23 @@ def rows_of(
     if not features.has_select_for_update:
         return rows
     return rows.select_for_update(no_key=keys_stay and features.has_select_for_no_key_update)
+
+
+def loaded(rows: models.QuerySet[Any]) -> list[models.Model]:
+    """The rows as instances for our own use, past `__init__` and its signals where it is Django's.
+
+    Receivers of the project's would see instances that it never asked for, and to make them so
+    takes longer than all the rest. They have no snapshot.
+    """
+    model: type[models.Model] = rows.model
+    if model.__init__ is not models.Model.__init__:  # type: ignore[misc]
+        return list(rows)
+    names = [field.attname for field in model._meta.concrete_fields]
+    made = []
+    for values in rows.values_list(*names):
+        row = model.__new__(model)
+        state = row.__dict__["_state"] = ModelState()
+        state.adding, state.db = False, rows.db
+        row.__dict__.update(zip(names, values, strict=True))
+        made.append(row)
+    return made

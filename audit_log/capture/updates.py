@@ -16,11 +16,11 @@ from audit_log.capture import changes, snapshots
 from audit_log.capture.failures import sheltered
 from audit_log.capture.fields import NOT_LOADED, FieldPlan
 from audit_log.capture.given import common_values, note
-from audit_log.capture.labels import label, together
+from audit_log.capture.labels import labels_of, remembering
 from audit_log.capture.plans import Plan
 from audit_log.capture.ranges import Ranges, in_order
 from audit_log.capture.saves import chunks, is_expression, only_the_row_tells, read_rows
-from audit_log.capture.selections import rows_of
+from audit_log.capture.selections import loaded, rows_of
 from audit_log.capture.summaries import summary
 from audit_log.conf import get_settings
 from audit_log.recording import outbox, pending
@@ -68,7 +68,7 @@ class Update:
         limit = get_settings().bulk_rows
         rows = rows_of(queryset, self.model, self.connection, keys_stay=not self.key)
         with outbox.quiet(self.connection), sheltered(self.connection):
-            found = list(rows[: limit + 1])
+            found = loaded(rows[: limit + 1])
             if len(found) > limit:
                 keys = rows.order_by("pk").values_list("pk", flat=True)
                 self.ranges = Ranges(self.plan, keys.iterator(chunk_size=2_000))
@@ -92,10 +92,16 @@ class Update:
         # Another transaction may have committed rows that match, in between: these are known only
         # by their number. What is read back of ours is what the statement did to them.
         settled = count == len(self.found)
-        changed = self._new_rows(settled=settled)
-        with together(self.found, self.connection):
-            for row, old in zip(self.found, self.old, strict=True):
-                self._add(row, old, changed(row), mark)
+        changed = self._changed(self._new_rows(settled=settled))
+        labels = labels_of([row for row, _new, _found in changed], self.connection)
+        for (row, new, found), name in zip(changed, labels, strict=True):
+            self._add(row, found, name)
+            mark.rows.add((self.plan.root, row.pk))
+            if self.key:
+                mark.rows.add((self.plan.root, self._key_after(row)))
+            if self.given is not None and row.pk in self.given:
+                given = self.given[row.pk]
+                snapshots.written(given, self.plan, self.connection.alias, new, mark)
         if count > len(self.found):
             self._add_summary(count - len(self.found), None)
 
@@ -171,34 +177,38 @@ class Update:
             parts.append(field.to_python(_of_related(field, value)))
         return parts[0] if len(parts) == 1 else tuple(parts)
 
-    def _add(
-        self, row: models.Model, old: dict[str, Any], new: dict[str, Any], mark: pending.Mark
-    ) -> None:
-        before, after = row.pk, self._key_after(row)
-        row.__dict__.update(new)
-        for item in self.items:
-            value = self.values[item.attname]
-            if item.relation and isinstance(value, models.Model):
-                row._state.fields_cache[item.field.name] = value
-        found = changes.of_update(self.items, row, old, new, self.connection)
-        moved = self.plan.target_id(before) != self._id(after)
-        if not found.values and not moved:
+    def _changed(
+        self, values_of: Callable[[models.Model], dict[str, Any]]
+    ) -> list[tuple[models.Model, dict[str, Any], changes.Changes]]:
+        """The rows that are not as they were, as they are now, with new values and changes."""
+        related = [
+            (item.field.name, value)
+            for item in self.items
+            if item.relation and isinstance(value := self.values[item.attname], models.Model)
+        ]
+        changed = []
+        with remembering():
+            for row, old in zip(self.found, self.old, strict=True):
+                new = values_of(row)
+                row.__dict__.update(new)
+                for name, value in related:
+                    row._state.fields_cache[name] = value
+                found = changes.of_update(self.items, row, old, new, self.connection)
+                if found.values or self.key or self.given is not None:
+                    changed.append((row, new, found))
+        return changed
+
+    def _add(self, row: models.Model, found: changes.Changes, name: str) -> None:
+        data = None
+        if self.key:
+            before, after = self.plan.target_id(row.pk), self._id(self._key_after(row))
+            data = {"key": [before, after]} if before != after else None
+        if not found.values and data is None:
             return
         event = changes.row_event(
-            "update",
-            self.plan,
-            row,
-            found,
-            pk=before,
-            label=label(row, self.connection),
-            source="orm",
-            data={"key": [self.plan.target_id(before), self._id(after)]} if moved else None,
+            "update", self.plan, row, found, pk=row.pk, label=name, source="orm", data=data
         )
         pending.add(self.connection, event)
-        mark.rows.update({(self.plan.root, before), (self.plan.root, after)})
-        if self.given is not None and before in self.given:
-            alias = self.connection.alias
-            snapshots.written(self.given[before], self.plan, alias, new, mark)
 
     def _id(self, key: Any) -> str | None:
         return None if key is NOT_LOADED else self.plan.target_id(key)
