@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from django.db import connections, models
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit_log import context
 from audit_log.capture import deletes, references
@@ -24,7 +25,7 @@ from audit_log.recording import pending
 
 _original_update = models.QuerySet.update
 _original_bulk_update = models.QuerySet.bulk_update
-_original_batched_insert = models.QuerySet._batched_insert
+_original_batched_insert = models.QuerySet._batched_insert  # type: ignore[attr-defined]
 
 # Django derives them from the models, after each `migrate`: as much bookkeeping as content types.
 _DERIVED: Final = frozenset({"auth.permission"})
@@ -34,14 +35,14 @@ def install() -> None:
     """Hook the methods of QuerySet. Harmless when done twice."""
     models.QuerySet.update = _update  # type: ignore[method-assign]
     models.QuerySet.bulk_update = _bulk_update  # type: ignore[method-assign]
-    models.QuerySet._batched_insert = _batched_insert  # type: ignore[method-assign]
+    models.QuerySet._batched_insert = _batched_insert  # type: ignore[attr-defined]
 
 
 def uninstall() -> None:
     """Put Django's own methods back."""
     models.QuerySet.update = _original_update  # type: ignore[method-assign]
     models.QuerySet.bulk_update = _original_bulk_update  # type: ignore[method-assign]
-    models.QuerySet._batched_insert = _original_batched_insert  # type: ignore[method-assign]
+    models.QuerySet._batched_insert = _original_batched_insert  # type: ignore[attr-defined]
 
 
 def _update(self: Any, **values: Any) -> int:
@@ -112,9 +113,7 @@ def _bulk_update(self: Any, objs: Any, fields: Any, batch_size: int | None = Non
         # Django's method opens a transaction of its own inside of ours.
         with pending.bracket(written.connection, logged=True):
             count = _original_bulk_update(self, rows, names, batch_size)
-            guarded(
-                "capture_failed", written.capture, connection=written.connection, count=count
-            )
+            guarded("capture_failed", written.capture, connection=written.connection, count=count)
         return count
     finally:
         _given.reset(token)
@@ -160,7 +159,9 @@ def _batched_insert(  # noqa: PLR0913, PLR0917 - Django's signature
     return returned
 
 
-def _is_in_batches(connection: Any, fields: Any, objs: Any, batch_size: int | None) -> bool:
+def _is_in_batches(
+    connection: BaseDatabaseWrapper, fields: Any, objs: Any, batch_size: int | None
+) -> bool:
     """Whether Django itself begins a transaction here, from 6.0 on only for more than one batch."""
     limit = max(connection.ops.bulk_batch_size(fields, objs), 1)
-    return len(objs) > (min(batch_size, limit) if batch_size else limit)
+    return bool(len(objs) > (min(batch_size, limit) if batch_size else limit))

@@ -69,7 +69,7 @@ class Upsert:
             self.before = {row.pk: row for row in found}
 
     def _locked(self, keys: list[Any]) -> models.QuerySet[Any]:
-        query = models.QuerySet(self.model, using=self.connection.alias)
+        query: models.QuerySet[Any] = models.QuerySet(self.model, using=self.connection.alias)
         return query.filter(pk__in=keys).select_for_update()
 
     def _lookup(self, *, lock: bool) -> list[models.Model]:
@@ -202,7 +202,8 @@ def _unique_sets(
             yield (field,)
     named = [*meta.unique_together, *(each.fields for each in meta.total_unique_constraints)]
     for names in named:
-        yield tuple(meta.get_field(name) for name in names)
+        fields: list[Any] = [meta.get_field(name) for name in names]
+        yield tuple(fields)
 
 
 def _values(row: models.Model, fields: UniqueSet) -> tuple[Any, ...] | None:

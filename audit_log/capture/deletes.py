@@ -167,11 +167,11 @@ class _Rows:
         # For a cascade Django loads only some columns.
         full = self._load(key for key in wanted if key not in known)
         whole = {key: collected[key] if key in known else full.get(key) for key in wanted}
-        there = {key: row for key, row in whole.items() if row is not None}
+        there = {key: each for key, each in whole.items() if each is not None}
         labels = labels_of(list(there.values()), self.connection)
-        for (key, row), name in zip(there.items(), labels, strict=True):
-            old = known[key] if key in known else self._fresh(row)
-            self._add(key, row, collected.get(key, row), name, old)
+        for (key, instance), name in zip(there.items(), labels, strict=True):
+            old = known[key] if key in known else self._fresh(instance)
+            self._add(key, instance, collected.get(key, instance), name, old)
 
     def find(self, *, queryset: Any) -> None:
         """Look at the rows that a query set is about to delete unseen."""
@@ -181,7 +181,7 @@ class _Rows:
             instances = loaded(found[: limit + 1])
             if len(instances) > limit:
                 keys = found.order_by("pk").values_list("pk", flat=True)
-                self.ranges = Ranges(self.plan, keys.iterator(chunk_size=2_000))
+                self.ranges = Ranges(self.plan, keys)
                 return
         labels = labels_of(instances, self.connection)
         for instance, name in zip(instances, labels, strict=True):
@@ -295,7 +295,7 @@ def cascade(instance: models.Model, key: Any) -> dict[str, Any] | None:
 
 
 def cascade_to(model: type[models.Model], key: Any = None) -> dict[str, Any] | None:
-    """What the deletion started from, if not from rows of this model, or from the one with a key."""
+    """What the deletion started from, if not from rows of this model, or the one with `key`."""
     origin = getattr(_collector.get(), "origin", None)
     if isinstance(origin, models.Model):
         kind = type(origin)

@@ -118,18 +118,18 @@ def labels_of(rows: Sequence[models.Model], connection: BaseDatabaseWrapper) -> 
     """
     if len(rows) < 2:  # noqa: PLR2004 - nothing to share
         return [label(row, connection) for row in rows]
-    held: list[tuple[dict[str, Any], tuple[str, ...]]] = []
-    with outbox.quiet(connection), _Shield(connection) as shield:
-        paths = _followed(rows[0])
-        shield.lift()
+    with outbox.quiet(connection):
+        with _Shield(connection):
+            paths = _followed(rows[0])
+        held = [(place, tuple(place)) for row in rows for place in places(row)] if paths else []
         try:
             if paths:
-                held = [(place, tuple(place)) for row in rows for place in places(row)]
                 _load_paths(rows, paths, connection)
             texts = []
-            for row in rows:
-                texts.append(label_of(row))
-                shield.lift()
+            with _Shield(connection) as shield:
+                for row in rows:
+                    texts.append(label_of(row))
+                    shield.lift()
         finally:
             let_go(held)
     plan = plan_of(rows[0]._meta.model)
@@ -157,9 +157,7 @@ def _followed(row: models.Model) -> list[str]:
         let_go(held)
 
 
-def _new_paths(
-    row: models.Model, known: dict[int, tuple[str, ...]], depth: int
-) -> Iterator[str]:
+def _new_paths(row: models.Model, known: dict[int, tuple[str, ...]], depth: int) -> Iterator[str]:
     cache: dict[str, Any] = row._state.fields_cache
     for name, related in cache.items():
         deeper: list[str] = []

@@ -13,14 +13,14 @@ MAX_CHARACTERS: Final = 16_000  # of an event's 64 KiB
 class Ranges:
     """The keys of one statement's rows, whole numbers that follow each other as a range.
 
-    Once they are `full`, further keys are only counted: `parts` says which were listed, `omitted`
-    how many were not.
+    `parts` says which there are; once they fill their place, `omitted` counts the others.
     """
 
     def __init__(self, plan: Plan, keys: Iterable[Any] = ()) -> None:
         self.plan = plan
         self.parts: list[str] = []
         self.omitted = 0
+        self.count = 0
         self._run: tuple[int, int] | None = None
         self._room = MAX_CHARACTERS
         for key in keys:
@@ -29,6 +29,7 @@ class Ranges:
 
     def add(self, key: Any) -> None:
         """One key more. Ranges come of keys in ascending order."""
+        self.count += 1
         if key.__class__ is not int or not self.plan.key_is_shown:
             self.close()
             self._list(self.plan.target_id(key) or "", 1)

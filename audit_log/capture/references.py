@@ -18,7 +18,10 @@ from audit_log.capture.failures import guarded
 from audit_log.capture.fields import FieldPlan
 from audit_log.capture.labels import label
 from audit_log.capture.plans import Plan, plan_of
+from audit_log.capture.ranges import Ranges, in_order
 from audit_log.capture.saves import chunks
+from audit_log.capture.summaries import summary
+from audit_log.conf import get_settings
 from audit_log.recording import outbox, pending
 
 _original_update_batch = UpdateQuery.update_batch
@@ -67,13 +70,23 @@ class References:
         self.value = value
         self.connection = connections[using]
         self.found: list[models.Model] = []
+        self.ranges: Ranges | None = None  # instead of the rows, when they are too many
 
     def find(self, *, queryset: Any) -> None:
         """Look at the rows of a query set, and lock them."""
-        self._load([self._query().filter(pk__in=queryset.values("pk"))])
+        limit = get_settings().bulk_rows
+        rows = self._query().filter(pk__in=queryset.values("pk"))
+        self._load([rows[: limit + 1]])
+        if len(self.found) > limit:
+            self.found = []
+            with outbox.quiet(self.connection):
+                self.ranges = Ranges(self.plan, rows.order_by("pk").values_list("pk", flat=True))
 
     def collect(self, *, keys: list[Any]) -> None:
         """Look at the rows with these keys, and lock them."""
+        if len(keys) > get_settings().bulk_rows:
+            self.ranges = Ranges(self.plan, in_order(keys))
+            return
         self._load(self._query().filter(pk__in=portion) for portion in chunks(keys))
 
     def _query(self) -> models.QuerySet[Any]:
@@ -96,6 +109,19 @@ class References:
         value = self.value.pk if isinstance(self.value, models.Model) else self.value
         mark = pending.mark(self.connection)
         attname = self.item.attname
+        if self.ranges is not None:
+            mark.rows.add((self.plan.root, pending.ANY_ROW))
+            event = summary(
+                "update",
+                self.plan,
+                count=self.ranges.count if count is None else count,
+                keys=self.ranges,
+                fields=[self.item],
+                values={attname: value},
+                more=deletes.cascade_to(self.plan.model),
+            )
+            pending.add(self.connection, event)
+            return
         going = deletes.going(self.plan.model)
         for instance in self.found:
             old = {attname: instance.__dict__.get(attname)}

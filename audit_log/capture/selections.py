@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import models
-from django.db.models.base import ModelState
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.base import ModelState
 
 
 def rows_of(
@@ -50,7 +50,7 @@ def loaded(rows: models.QuerySet[Any]) -> list[models.Model]:
     takes longer than all the rest. They have no snapshot.
     """
     model: type[models.Model] = rows.model
-    if model.__init__ is not models.Model.__init__:  # type: ignore[misc]
+    if model.__init__ is not models.Model.__init__:
         return list(rows)
     names = [field.attname for field in model._meta.concrete_fields]
     made = []

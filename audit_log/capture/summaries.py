@@ -53,6 +53,9 @@ def summary(  # noqa: PLR0913 - what one statement did
         changes=changes.values or None,
         redactions=tuple(changes.redactions),
         sealed=tuple(changes.sealed),
-        data={"bulk": {name: said for name, said in bulk.items() if said is not None}, **(more or {})},
+        data={
+            "bulk": {name: said for name, said in bulk.items() if said is not None},
+            **(more or {}),
+        },
         source="orm",
     )

@@ -45,9 +45,7 @@ class Update:
         self.model = model
         self.connection = connection
         self.values: dict[str, Any] = {}
-        self.items = [
-            item for item in plan.fields if item.name in values or item.attname in values
-        ]
+        self.items = [item for item in plan.fields if item.name in values or item.attname in values]
         for item in self.items:
             self.values[item.attname] = values[item.name if item.name in values else item.attname]
         names = {item.attname: {item.name, item.attname} for item in plan.model._meta.pk_fields}
@@ -71,7 +69,7 @@ class Update:
             found = loaded(rows[: limit + 1])
             if len(found) > limit:
                 keys = rows.order_by("pk").values_list("pk", flat=True)
-                self.ranges = Ranges(self.plan, keys.iterator(chunk_size=2_000))
+                self.ranges = Ranges(self.plan, keys)
                 return
         self.found = found
         names = [item.attname for item in self.items]
@@ -125,10 +123,11 @@ class Update:
 
     def _new_rows(self, *, settled: bool) -> Callable[[models.Model], dict[str, Any]]:
         """What gives the new values of a row by attribute name."""
+        constants: dict[str, Any] = {}
         if not settled:
-            constants, asked = {}, self.items
+            asked = self.items
         elif self.given is not None:
-            constants, asked = {}, [item for item in self.items if self._is_asked(item)]
+            asked = [item for item in self.items if self._is_asked(item)]
         else:
             constants = self._constants()
             asked = [item for item in self.items if item.attname not in constants]
@@ -257,7 +256,7 @@ class GivenUpdate:
         self.note()
 
     def _existing(self, keys: Sequence[Any]) -> list[Any]:
-        query = models.QuerySet(self.model, using=self.connection.alias)
+        query: models.QuerySet[Any] = models.QuerySet(self.model, using=self.connection.alias)
         with outbox.quiet(self.connection), sheltered(self.connection):
             return [
                 key

@@ -519,7 +519,7 @@ def bulk_operations_that_fail(model: Model, trace: Trace) -> None:
             model.objects.update(name="same")
         with trace.catching("query after it"):
             model.objects.count()
-    for what, call in {
+    calls: dict[str, Callable[[], Any]] = {
         "size": lambda: model.objects.bulk_create(rows, batch_size=-1),
         "both": lambda: model.objects.bulk_create(rows, None, True, True),
         "slice": lambda: model.objects.all()[:1].update(number=1),
@@ -531,7 +531,8 @@ def bulk_operations_that_fail(model: Model, trace: Trace) -> None:
         "key": lambda: model.objects.bulk_update(rows, ["id"]),
         "unsaved": lambda: model.objects.bulk_update([model(name="x")], ["name"]),
         "not iterable": lambda: model.objects.bulk_update(None, ["name"]),
-    }.items():
+    }
+    for what, call in calls.items():
         with trace.catching(what):
             call()
     trace.note(sorted(model.objects.values_list("name", "number")))
