@@ -58,7 +58,7 @@ SUBJECTS: Final = (
         events={"audit_log_record": "action <> 'usage' AND action NOT LIKE 'audit_log.%'"},
         companions=("audit_log_tile",),
         best="the defaults; old values as loaded; a relay runs between the rounds",
-        notes="bulk operations and SQL of your own, so far",
+        notes="SQL of your own, so far",
     ),
     Subject(
         name="django-auditlog",

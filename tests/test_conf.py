@@ -35,6 +35,8 @@ def test_every_key_is_optional() -> None:
         ("ENABLED", "yes", "True or False"),
         ("REQUESTS", "some", "'notable', 'all', 'off'"),
         ("ON_FAILURE", "ignore", "'allow', 'block'"),
+        ("BULK_ROWS", -1, "number from 0"),
+        ("BULK_ROWS", True, "number from 0"),
         ("REQUEST_BODY", True, "'redacted', 'off'"),
         ("OPEN_FIELDS", "*.amount", "list of strings"),
         ("MASK_KEYS", [1], "list of strings"),

@@ -117,8 +117,10 @@ def _change(
     values = (closed, closed)
     if pair is not None:
         values = (show(old, field, old_label), show(new, field, new_label))
-    if any(rule == "not_loaded" for _path, rule in marks):
-        values = (Value(_("unknown"), "unknown"), values[1])
+    unknown = Value(_("unknown"), "unknown")
+    for path, rule in marks:
+        if rule == "not_loaded":
+            values = (values[0], unknown) if path.endswith(".1") else (unknown, values[1])
     return Change(
         name=visible(name),
         label=capfirst(field_label(model, name)),
@@ -164,7 +166,7 @@ def reason(rule: str) -> str:
     """Why a value is not what it was."""
     word, _colon, rest = rule.partition(":")
     known = {
-        "not_loaded": _("the old value was not loaded"),
+        "not_loaded": _("the value was not loaded"),
         "sanitised": _("characters that cannot be stored were replaced"),
         "unencodable": _("the value could not be encoded"),
         "unparsed": _("not readable, so masked whole"),

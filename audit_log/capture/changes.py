@@ -11,7 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from audit_log import context
 from audit_log.capture.brief import UNSURE
 from audit_log.capture.fields import NOT_LOADED, FieldPlan
-from audit_log.capture.labels import label
+from audit_log.capture.labels import label_related
 from audit_log.capture.plans import Plan
 from audit_log.events import JSON, Event, Redaction, Target
 from audit_log.privacy.policies import Policy
@@ -70,13 +70,24 @@ class Changes:
             self._label(item, _choice(item, old), _choice(item, new))
         return True
 
+    def add_summed(self, item: FieldPlan, old: Any, new: Any) -> None:
+        """Note what is known of a field in many rows; a mark stands for the rest."""
+        if new is not NOT_LOADED:
+            self._add(item, old, new)
+            return
+        self.values[item.name] = [None, None]
+        sides = ("0", "1") if old is NOT_LOADED else ("1",)
+        self.redactions += [Redaction(f"{item.path}.{side}", "not_loaded") for side in sides]
+        if item.policy is Policy.SEALED:
+            self.sealed.append(item.path)
+
     def label_relation(
         self, item: FieldPlan, instance: models.Model, connection: BaseDatabaseWrapper
     ) -> None:
         """Label a foreign key by the object that is loaded already; never load one."""
         related = instance._state.fields_cache.get(item.field.name)
         if related is not None and getattr(related, "pk", None) is not None:
-            self._label(item, None, label(related, connection))
+            self._label(item, None, label_related(related, connection))
 
     def _label(self, item: FieldPlan, old: str | None, new: str | None) -> None:
         if old is not None or new is not None:

@@ -19,9 +19,13 @@ from audit_log import context
 from audit_log.capture import changes, memberships, snapshots
 from audit_log.capture.failures import guarded
 from audit_log.capture.fields import FieldPlan
-from audit_log.capture.labels import label
+from audit_log.capture.labels import labels_of
 from audit_log.capture.plans import Plan, plan_of
+from audit_log.capture.ranges import Ranges, in_order
 from audit_log.capture.saves import chunks
+from audit_log.capture.selections import loaded, rows_of
+from audit_log.capture.summaries import summary
+from audit_log.conf import get_settings
 from audit_log.recording import outbox, pending
 from audit_log.recording.targets import target_id, target_type
 
@@ -122,7 +126,7 @@ def _raw_delete_members(queryset: Any, using: str) -> int:
     with pending.bracket(connection):
         guarded("capture_failed", ended.find, connection=connection, rows=queryset.using(using))
         count = _original_raw_delete(queryset, using)
-        extra = cascade(queryset.model(), None)
+        extra = cascade_to(queryset.model)
         guarded("capture_failed", ended.capture, connection=connection, extra=extra)
     return count
 
@@ -146,31 +150,49 @@ class _Rows:
         self.model = model
         self.connection = connections[using]
         self.rows: list[_Row] = []
+        self.ranges: Ranges | None = None  # instead of the rows, when they are too many
+        self.held: list[models.Model] = []
+        self.skipped = 0  # rows whose event is that of a child
 
     def collect(self, *, keys: list[Any]) -> None:
         """Look at the instances that Django has collected, without parents of deleted children."""
         collected, children = self._collected()
         wanted = [key for key in keys if key not in children]
+        self.skipped = len(keys) - len(wanted)
+        if len(wanted) > get_settings().bulk_rows:
+            self.ranges = Ranges(self.plan, in_order(wanted))
+            self.held = [collected[key] for key in wanted if key in collected]
+            return
         known = {key: row for key in wanted if (row := self._known(collected.get(key))) is not None}
         # For a cascade Django loads only some columns.
         full = self._load(key for key in wanted if key not in known)
-        for key in wanted:
-            if key in known:
-                self._add(key, collected[key], collected[key], known[key])
-            elif key in full:
-                self._add(key, full[key], collected.get(key, full[key]), self._fresh(full[key]))
+        whole = {key: collected[key] if key in known else full.get(key) for key in wanted}
+        there = {key: each for key, each in whole.items() if each is not None}
+        labels = labels_of(list(there.values()), self.connection)
+        for (key, instance), name in zip(there.items(), labels, strict=True):
+            old = known[key] if key in known else self._fresh(instance)
+            self._add(key, instance, collected.get(key, instance), name, old)
 
     def find(self, *, queryset: Any) -> None:
         """Look at the rows that a query set is about to delete unseen."""
-        found = self._query().filter(pk__in=queryset.using(self.connection.alias).values("pk"))
+        limit = get_settings().bulk_rows
+        found = rows_of(queryset, self.model, self.connection, keys_stay=False)
         with outbox.quiet(self.connection):
-            instances = list(found)
-        for instance in instances:
-            self._add(instance.pk, instance, instance, self._fresh(instance))
+            instances = loaded(found[: limit + 1])
+            if len(instances) > limit:
+                keys = found.order_by("pk").values_list("pk", flat=True)
+                self.ranges = Ranges(self.plan, keys)
+                return
+        labels = labels_of(instances, self.connection)
+        for instance, name in zip(instances, labels, strict=True):
+            self._add(instance.pk, instance, instance, name, self._fresh(instance))
 
     def capture(self, *, count: int) -> None:
         """One event for each, in the order Django deletes them."""
         if not count:
+            return
+        if self.ranges is not None:
+            self._add_summary(max(1, count - self.skipped), self.ranges)
             return
         # Fewer than asked for: another transaction was faster with some of them.
         outcome = "success" if count >= len(self.rows) else "unknown"
@@ -190,6 +212,16 @@ class _Rows:
             )
             pending.add(self.connection, event)
             snapshots.deleted(row.held, self.plan, mark)
+
+    def _add_summary(self, count: int, keys: Ranges) -> None:
+        mark = pending.mark(self.connection)
+        mark.rows.add((self.plan.root, pending.ANY_ROW))
+        more = cascade_to(self.model)
+        pending.add(
+            self.connection, summary("delete", self.plan, count=count, keys=keys, more=more)
+        )
+        for held in self.held:
+            snapshots.deleted(held, self.plan, mark)
 
     def _collected(self) -> tuple[dict[Any, models.Model], set[Any]]:
         collector = _collector.get()
@@ -231,11 +263,16 @@ class _Rows:
         return query
 
     def _add(
-        self, key: Any, instance: models.Model, held: models.Model, old: dict[str, Any]
+        self,
+        key: Any,
+        instance: models.Model,
+        held: models.Model,
+        label: str,
+        old: dict[str, Any],
     ) -> None:
         referred = (_references.get() or {}).get((self.plan.model, key), {})
         old = {**old, **{name: referred[name] for name in referred if name in old}}
-        self.rows.append(_Row(key, instance, held, label(instance, self.connection), old))
+        self.rows.append(_Row(key, instance, held, label, old))
 
     def _fields(self) -> list[FieldPlan]:
         """The fields that go: not those of a parent that is kept (`keep_parents`)."""
@@ -253,14 +290,18 @@ def _origin_model(collector: Collector) -> type[models.Model] | None:
 
 def cascade(instance: models.Model, key: Any) -> dict[str, Any] | None:
     """What the deletion started from, if not from this object."""
-    collector = _collector.get()
-    origin = getattr(collector, "origin", None)
+    origin = getattr(_collector.get(), "origin", None)
+    return None if origin is instance else cascade_to(type(instance), key)
+
+
+def cascade_to(model: type[models.Model], key: Any = None) -> dict[str, Any] | None:
+    """What the deletion started from, if not from rows of this model, or the one with `key`."""
+    origin = getattr(_collector.get(), "origin", None)
     if isinstance(origin, models.Model):
-        same_kind = type(origin)._meta.concrete_model is type(instance)._meta.concrete_model
-        if origin is instance or (same_kind and origin.pk == key):
-            return None
         kind = type(origin)
+        if kind._meta.concrete_model is model._meta.concrete_model and origin.pk == key:
+            return None
         return {"cascade_from": f"{target_type(kind)}:{target_id(kind, origin.pk)}"}
-    if isinstance(origin, models.QuerySet) and not isinstance(instance, origin.model):
+    if isinstance(origin, models.QuerySet) and not issubclass(model, origin.model):
         return {"cascade_from": target_type(origin.model)}
     return None

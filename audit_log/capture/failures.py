@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit_log.conf import get_settings
 from audit_log.exceptions import RecordingFailed
 from audit_log.recording import losses, mysql, pending, postgresql
+
+_SAVEPOINT: Final = "audit_log_read"
 
 
 def guarded(
@@ -40,3 +43,24 @@ def _has_ended_transaction(connection: BaseDatabaseWrapper, error: Exception) ->
     if connection.vendor == "mysql":
         return mysql.has_ended(connection, error)
     return postgresql.is_in_error(connection)
+
+
+@contextmanager
+def sheltered(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Around queries of ours, a savepoint where a failing one would end the caller's transaction.
+
+    That is PostgreSQL. They may fail where the caller's own statement does not: a column that a
+    migration has yet to add, a right to read that nobody gave.
+    """
+    ends_it = connection.vendor == "postgresql" and pending.in_transaction(connection)
+    if not ends_it or postgresql.is_in_error(connection):
+        yield
+        return
+    postgresql.execute(connection, f"SAVEPOINT {_SAVEPOINT}")
+    try:
+        yield
+    finally:
+        sql = f"RELEASE SAVEPOINT {_SAVEPOINT}"
+        if postgresql.is_in_error(connection):
+            sql = f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}; {sql}"
+        postgresql.execute(connection, sql)

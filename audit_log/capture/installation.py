@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.apps import apps
 
-from audit_log.capture import auth, deletes, jobs, references, relations, saves
+from audit_log.capture import auth, bulk, deletes, jobs, references, relations, saves
 from audit_log.recording import pending
 
 
@@ -14,6 +14,7 @@ def install() -> None:
     saves.install()
     deletes.install()
     references.install()
+    bulk.install()
     relations.install()
     jobs.install()
     if apps.is_installed("django.contrib.auth"):
@@ -22,6 +23,6 @@ def install() -> None:
 
 def uninstall() -> None:
     """As if we were not there."""
-    for room in (auth, jobs, relations, references, deletes, saves):
+    for room in (auth, jobs, relations, bulk, references, deletes, saves):
         room.uninstall()
     pending.uninstall_everywhere()

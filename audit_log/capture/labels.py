@@ -5,19 +5,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit_log.capture import snapshots
+from audit_log.capture.failures import sheltered
 from audit_log.capture.plans import Plan, plan_of
 from audit_log.privacy.redaction import MASK
 from audit_log.recording import outbox, pending, postgresql
-from audit_log.recording.targets import MAX_LABEL, label_of
+from audit_log.recording.targets import MAX_LABEL, label_of, let_go, places
+from audit_log.recording.values import safe_str
 
+_MAX_DEPTH = 3  # relations that a `__str__` follows one after another
+_PORTION = 500  # keys a query; SQLite may take no more than 999 parameters
 _MIN_PART = 4  # shorter beginnings of a secret are in any text
+
+# Of what is labelled by id, with the object itself, so that no other one gets its id.
+_remembered: ContextVar[dict[int, tuple[models.Model, str]] | None] = ContextVar(
+    "audit_log_labels", default=None
+)
 
 
 def label(instance: models.Model, connection: BaseDatabaseWrapper) -> str:
@@ -27,9 +38,27 @@ def label(instance: models.Model, connection: BaseDatabaseWrapper) -> str:
     plan = plan_of(instance._meta.model)  # `request.user` is an object of another class
     if plan is None or not plan.masked:
         return text
-    for secret in _secrets(instance, plan):
-        text = _without(text, secret)
-    return text
+    return _without_secrets(text, instance, plan)
+
+
+@contextmanager
+def remembering() -> Iterator[None]:
+    """Inside, an object that many rows refer to is asked once how it prints itself."""
+    token = _remembered.set({})
+    try:
+        yield
+    finally:
+        _remembered.reset(token)
+
+
+def label_related(related: models.Model, connection: BaseDatabaseWrapper) -> str:
+    """The label of an object that a row refers to."""
+    known = _remembered.get()
+    if known is None:
+        return label(related, connection)
+    if id(related) not in known:
+        known[id(related)] = (related, label(related, connection))
+    return known[id(related)][1]
 
 
 def _shielded(instance: models.Model, connection: BaseDatabaseWrapper) -> str:
@@ -39,14 +68,8 @@ def _shielded(instance: models.Model, connection: BaseDatabaseWrapper) -> str:
     """
     if connection.vendor != "postgresql" or not pending.in_transaction(connection):
         return label_of(instance)
-    shield = _Shield(connection)
-    # Outermost: a transaction that begins with its first statement begins with our savepoint.
-    connection.execute_wrappers.insert(0, shield)
-    try:
+    with _Shield(connection):
         return label_of(instance)
-    finally:
-        connection.execute_wrappers.remove(shield)
-        shield.lift()
 
 
 class _Shield:
@@ -56,8 +79,23 @@ class _Shield:
         self.connection = connection
         self.up = False
 
+    def __enter__(self) -> _Shield:
+        # Outermost: a transaction that begins with its first statement begins with our savepoint.
+        self.connection.execute_wrappers.insert(0, self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.execute_wrappers.remove(self)
+        self.lift()
+
     def __call__(self, execute: Callable[..., Any], *arguments: Any) -> Any:
-        if not self.up and not postgresql.is_in_error(self.connection):
+        connection = self.connection
+        if (
+            not self.up
+            and connection.vendor == "postgresql"
+            and pending.in_transaction(connection)
+            and not postgresql.is_in_error(connection)
+        ):
             postgresql.execute(self.connection, "SAVEPOINT audit_log_label")
             self.up = True
         return execute(*arguments)
@@ -65,10 +103,76 @@ class _Shield:
     def lift(self) -> None:
         if not self.up:
             return
+        self.up = False
         sql = "RELEASE SAVEPOINT audit_log_label"
         if postgresql.is_in_error(self.connection):
             sql = f"ROLLBACK TO SAVEPOINT audit_log_label; {sql}"
         postgresql.execute(self.connection, sql)
+
+
+def labels_of(rows: Sequence[models.Model], connection: BaseDatabaseWrapper) -> list[str]:
+    """The labels of many rows of one model, as `label` makes them.
+
+    What the `__str__` of the first row follows is loaded for all of them at once: else a hundred
+    rows that print what they refer to would be a hundred queries.
+    """
+    if len(rows) < 2:  # noqa: PLR2004 - nothing to share
+        return [label(row, connection) for row in rows]
+    with outbox.quiet(connection):
+        with _Shield(connection):
+            paths = _followed(rows[0])
+        held = [(place, tuple(place)) for row in rows for place in places(row)] if paths else []
+        try:
+            if paths:
+                _load_paths(rows, paths, connection)
+            texts = []
+            with _Shield(connection) as shield:
+                for row in rows:
+                    texts.append(label_of(row))
+                    shield.lift()
+        finally:
+            let_go(held)
+    plan = plan_of(rows[0]._meta.model)
+    if plan is None or not plan.masked:
+        return texts
+    return [_without_secrets(text, row, plan) for text, row in zip(texts, rows, strict=True)]
+
+
+def _load_paths(
+    rows: Sequence[models.Model], paths: Sequence[str], connection: BaseDatabaseWrapper
+) -> None:
+    for start in range(0, len(rows), _PORTION):
+        with suppress(Exception), sheltered(connection):  # then each row asks for itself
+            models.prefetch_related_objects(rows[start : start + _PORTION], *paths)
+
+
+def _followed(row: models.Model) -> list[str]:
+    """The relations that `__str__` has to load, as lookups (`place__country`)."""
+    held = [(place, tuple(place)) for place in places(row)]
+    known = {id(place): names for place, names in held}
+    try:
+        safe_str(row)
+        return list(_new_paths(row, known, _MAX_DEPTH))
+    finally:
+        let_go(held)
+
+
+def _new_paths(row: models.Model, known: dict[int, tuple[str, ...]], depth: int) -> Iterator[str]:
+    cache: dict[str, Any] = row._state.fields_cache
+    for name, related in cache.items():
+        deeper: list[str] = []
+        if isinstance(related, models.Model) and depth > 1:
+            deeper = list(_new_paths(related, known, depth - 1))
+        if deeper:
+            yield from (f"{name}__{path}" for path in deeper)
+        elif name not in known.get(id(cache), ()):
+            yield name
+
+
+def _without_secrets(text: str, instance: models.Model, plan: Plan) -> str:
+    for secret in _secrets(instance, plan):
+        text = _without(text, secret)
+    return text
 
 
 def _secrets(instance: models.Model, plan: Plan) -> list[str]:

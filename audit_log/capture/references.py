@@ -18,42 +18,27 @@ from audit_log.capture.failures import guarded
 from audit_log.capture.fields import FieldPlan
 from audit_log.capture.labels import label
 from audit_log.capture.plans import Plan, plan_of
+from audit_log.capture.ranges import Ranges, in_order
 from audit_log.capture.saves import chunks
+from audit_log.capture.summaries import summary
+from audit_log.conf import get_settings
 from audit_log.recording import outbox, pending
 
-_original_update = models.QuerySet.update
 _original_update_batch = UpdateQuery.update_batch
 
 
 def install() -> None:
-    """Hook the two methods. Harmless when done twice."""
-    models.QuerySet.update = _update  # type: ignore[method-assign]
+    """Hook the method. Harmless when done twice."""
     UpdateQuery.update_batch = _update_batch  # type: ignore[method-assign]
 
 
 def uninstall() -> None:
-    """Put Django's own methods back."""
-    models.QuerySet.update = _original_update  # type: ignore[method-assign]
+    """Put Django's own method back."""
     UpdateQuery.update_batch = _original_update_batch  # type: ignore[method-assign]
 
 
-def _update(self: Any, **values: Any) -> int:
-    # Asked first: `self.db` may be a call of the project's router.
-    rows = None if deletes.current() is None else _rows(self.model, values, self.db)
-    if rows is None:
-        return _original_update(self, **values)
-    with pending.bracket(rows.connection):
-        guarded("capture_failed", rows.find, connection=rows.connection, queryset=self)
-        count = _original_update(self, **values)
-        guarded("capture_failed", rows.capture, connection=rows.connection)
-    return count
-
-
-_update.alters_data = True  # type: ignore[attr-defined]
-
-
 def _update_batch(self: UpdateQuery, pk_list: list[Any], values: Any, using: str) -> None:
-    rows = None if self.model is None else _rows(self.model, values, using)
+    rows = None if self.model is None else rows_of(self.model, values, using)
     if rows is None:
         _original_update_batch(self, pk_list, values, using)
         return
@@ -63,7 +48,7 @@ def _update_batch(self: UpdateQuery, pk_list: list[Any], values: Any, using: str
         guarded("capture_failed", rows.capture, connection=rows.connection)
 
 
-def _rows(model: type[models.Model], values: dict[str, Any], using: str) -> _Rows | None:
+def rows_of(model: type[models.Model], values: dict[str, Any], using: str) -> References | None:
     """What to look at; None unless a deletion is pointing references elsewhere just now."""
     collector = deletes.current()
     if collector is None or len(values) != 1 or context.current().suspended:
@@ -73,10 +58,10 @@ def _rows(model: type[models.Model], values: dict[str, Any], using: str) -> _Row
     if plan is None or not any(field.name == name for field, _ in collector.field_updates):
         return None
     item = next((item for item in plan.fields if item.name == name), None)
-    return None if item is None else _Rows(plan, item, value, using)
+    return None if item is None else References(plan, item, value, using)
 
 
-class _Rows:
+class References:
     """The rows whose reference changes, and their old values."""
 
     def __init__(self, plan: Plan, item: FieldPlan, value: Any, using: str) -> None:
@@ -85,13 +70,23 @@ class _Rows:
         self.value = value
         self.connection = connections[using]
         self.found: list[models.Model] = []
+        self.ranges: Ranges | None = None  # instead of the rows, when they are too many
 
     def find(self, *, queryset: Any) -> None:
         """Look at the rows of a query set, and lock them."""
-        self._load([self._query().filter(pk__in=queryset.values("pk"))])
+        limit = get_settings().bulk_rows
+        rows = self._query().filter(pk__in=queryset.values("pk"))
+        self._load([rows[: limit + 1]])
+        if len(self.found) > limit:
+            self.found = []
+            with outbox.quiet(self.connection):
+                self.ranges = Ranges(self.plan, rows.order_by("pk").values_list("pk", flat=True))
 
     def collect(self, *, keys: list[Any]) -> None:
         """Look at the rows with these keys, and lock them."""
+        if len(keys) > get_settings().bulk_rows:
+            self.ranges = Ranges(self.plan, in_order(keys))
+            return
         self._load(self._query().filter(pk__in=portion) for portion in chunks(keys))
 
     def _query(self) -> models.QuerySet[Any]:
@@ -105,7 +100,7 @@ class _Rows:
             for query in queries:
                 self.found += query
 
-    def capture(self) -> None:
+    def capture(self, *, count: int | None = None) -> None:
         """One event for each row whose reference was another one before.
 
         None for rows that the same deletion takes: where foreign keys are checked at once (MariaDB)
@@ -114,6 +109,19 @@ class _Rows:
         value = self.value.pk if isinstance(self.value, models.Model) else self.value
         mark = pending.mark(self.connection)
         attname = self.item.attname
+        if self.ranges is not None:
+            mark.rows.add((self.plan.root, pending.ANY_ROW))
+            event = summary(
+                "update",
+                self.plan,
+                count=self.ranges.count if count is None else count,
+                keys=self.ranges,
+                fields=[self.item],
+                values={attname: value},
+                more=deletes.cascade_to(self.plan.model),
+            )
+            pending.add(self.connection, event)
+            return
         going = deletes.going(self.plan.model)
         for instance in self.found:
             old = {attname: instance.__dict__.get(attname)}

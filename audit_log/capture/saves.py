@@ -242,7 +242,7 @@ class _Save:
         values = self._values(self.items)
         self._note(
             {
-                item.attname: NOT_LOADED if _is_expression(value) else value
+                item.attname: NOT_LOADED if is_expression(value) else value
                 for item in self.items
                 if (suspended or item.incidental)
                 and (value := values[item.attname]) is not NOT_LOADED
@@ -266,8 +266,7 @@ class _Save:
         for item in items:
             name = item.attname
             value = values[name] = held.get(name, NOT_LOADED)
-            certain = item.exact is None and type(value) in _CERTAIN
-            if not certain and _only_the_row_tells(item, value):
+            if only_the_row_tells(item, value):
                 asked.append(name)
         if asked:
             rows = read_rows(self.plan, [self.instance.pk], self.connection, lock=False)
@@ -280,12 +279,16 @@ class _Save:
         return values
 
 
-def _is_expression(value: Any) -> bool:
+def is_expression(value: Any) -> bool:
+    """Whether the database works the value out."""
     return hasattr(value, "resolve_expression")
 
 
-def _only_the_row_tells(item: FieldPlan, value: Any) -> bool:
-    if value is NOT_LOADED or _is_expression(value):
+def only_the_row_tells(item: FieldPlan, value: Any) -> bool:
+    """Whether what was written cannot be known here: an expression, or a number that is rounded."""
+    if item.exact is None and type(value) in _CERTAIN:
+        return False
+    if value is NOT_LOADED or is_expression(value):
         return True
     return item.exact is not None and value is not None and not item.exact(value)
 
@@ -310,13 +313,18 @@ def chunks(keys: Iterable[Any]) -> Iterable[list[Any]]:
 
 
 def read_rows(
-    plan: Plan, keys: Iterable[Any], connection: BaseDatabaseWrapper, *, lock: bool = True
+    plan: Plan,
+    keys: Iterable[Any],
+    connection: BaseDatabaseWrapper,
+    *,
+    lock: bool = True,
+    items: Sequence[FieldPlan] | None = None,
 ) -> dict[Any, dict[str, Any]]:
     """The rows of these keys as they stand in the database, by key; locked until COMMIT.
 
-    Values are as snapshots keep them.
+    All fields that are looked at, or only these. Values are as snapshots keep them.
     """
-    names = [item.attname for item in plan.fields]
+    names = [item.attname for item in (plan.fields if items is None else items)]
     query = plan.model._base_manager.using(connection.alias)
     if lock and connection.features.has_select_for_update and pending.in_transaction(connection):
         # The key does not change, so rows that refer to this one need not wait.

@@ -56,6 +56,7 @@ class Settings:
     request_id_header: str = "X-Request-ID"
     tenant: str | Callable[..., str | None] | None = None
     on_failure: str = "allow"
+    bulk_rows: int = 1000
     spool_dir: Path = Path()
     database: str = "default"
     queue: str | None = None
@@ -95,6 +96,12 @@ def _text(key: str, value: Any) -> str:
 def _flag(key: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ConfigurationError(f'AUDIT_LOG["{key}"] must be True or False, not {value!r}.')
+    return value
+
+
+def _count(key: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ConfigurationError(f'AUDIT_LOG["{key}"] must be a number from 0, not {value!r}.')
     return value
 
 
@@ -184,6 +191,7 @@ _READERS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "REQUEST_ID_HEADER": _text,
     "TENANT": _tenant,
     "ON_FAILURE": _choice("allow", "block"),
+    "BULK_ROWS": _count,
     "DATABASE": _text,
     "ARCHIVE": _retention.archive,
     "ARCHIVE_OPTIONS": _retention.archive_options,

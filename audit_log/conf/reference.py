@@ -113,6 +113,11 @@ KEYS: Final = (
         '`"block"` the transaction',
     ),
     Key(
+        "BULK_ROWS",
+        None,
+        "a bulk operation over more rows is one event with their keys, instead of one for each row",
+    ),
+    Key(
         "SPOOL_DIR",
         "`/var/tmp/audit_log-<uid>-<service>`",
         "the folder for spooled batches: local disk, of this user, mode 0700",

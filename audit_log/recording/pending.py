@@ -37,6 +37,10 @@ class Mark:
         self.rows: set[Hashable] = set()
 
 
+ANY_ROW: Final = object()
+"""Instead of a key in `Mark.rows`: all rows of a model, when they were too many to name."""
+
+
 class Tap(Protocol):
     """Sees events as they are captured (`audit_log.testing`)."""
 
@@ -79,10 +83,11 @@ class Work:
         uncommitted.add(id(self))
         return mark
 
-    def mark_of_row(self, key: Hashable) -> Mark | None:
-        """Where this row was last written in the open transaction."""
+    def mark_of_row(self, row: tuple[Hashable, Hashable]) -> Mark | None:
+        """Where this row, a model and a key, was last written in the open transaction."""
+        every = (row[0], ANY_ROW)
         for _, mark in reversed(self.marks):
-            if key in mark.rows:
+            if row in mark.rows or every in mark.rows:
                 return mark
         return None
 
@@ -135,11 +140,11 @@ def mark(connection: BaseDatabaseWrapper) -> Mark:
     return work_of(connection).mark(connection.savepoint_state)
 
 
-def mark_of_row(alias: str, key: Hashable) -> Mark | None:
+def mark_of_row(alias: str, row: tuple[Hashable, Hashable]) -> Mark | None:
     """The mark a row that was read just now depends on: None when we have not written it."""
     if not uncommitted:
         return None
-    return work_of(connections[alias]).mark_of_row(key)
+    return work_of(connections[alias]).mark_of_row(row)
 
 
 def add(connection: BaseDatabaseWrapper, event: Event) -> None:

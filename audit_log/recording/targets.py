@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from django.db.models import Model
@@ -58,16 +59,21 @@ def label_of(instance: Model) -> str:
     What its `__str__` loads is let go of again: else the project would find a foreign key or a
     deferred field loaded already, and its tests would count a query less.
     """
-    held = [(place, tuple(place)) for place in _places(instance)]
+    held = [(place, tuple(place)) for place in places(instance)]
     text = safe_str(instance)[:MAX_LABEL]
+    let_go(held)
+    return text
+
+
+def let_go(held: Iterable[tuple[dict[str, Any], tuple[str, ...]]]) -> None:
+    """Take out of these places whatever they did not hold before."""
     for place, names in held:
         if len(place) > len(names):
             for name in set(place).difference(names):
                 del place[name]
-    return text
 
 
-def _places(instance: Model) -> list[dict[str, Any]]:
+def places(instance: Model) -> list[dict[str, Any]]:
     """Where an instance, and those it has loaded already, keep what they load."""
     if not instance._state.fields_cache:
         return [instance.__dict__, instance._state.fields_cache]

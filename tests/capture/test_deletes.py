@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -91,8 +92,9 @@ def test_single_row_without_relations_keeps_its_fast_path():
     assert len(seen) == (3 if connection.vendor == "postgresql" else 4)
 
 
-def test_query_set_delete_is_one_event_for_each_row(events: list[Event]):
+def test_query_set_delete_is_one_event_for_each_row(events: list[Event], settings: Any):
     """A8: large sets too, in queries of bounded size."""
+    settings.AUDIT_LOG = {**settings.AUDIT_LOG, "BULK_ROWS": 5_000}
     Tag.objects.bulk_create(Tag(name=f"t{n}") for n in range(1203))
     with statements() as seen:
         count, _ = Tag.objects.all().delete()
@@ -100,6 +102,32 @@ def test_query_set_delete_is_one_event_for_each_row(events: list[Event]):
     assert count == len(deleted) == 1203
     assert {(e.changes or {})["name"][0] for e in deleted} == {f"t{n}" for n in range(1203)}
     assert sum("SELECT" in kind for kind in kinds(seen)) < 10
+
+
+def test_deletion_of_more_rows_is_one_event(events: list[Event], settings: Any):
+    """Those that Django deletes unseen, those it has loaded, and those that a cascade takes."""
+    settings.AUDIT_LOG = {**settings.AUDIT_LOG, "BULK_ROWS": 2}
+    with audit_log.suspended():
+        stocks = [Stock.objects.create(name=f"s{n}") for n in range(3)]
+        category = Category.objects.create(name="c")
+        products = [Product.objects.create(name=f"p{n}", category=category) for n in range(3)]
+    del events[:]
+    Stock.objects.all().delete()
+    category.delete()
+    many = {e.target.type: e for e in events if e.target and e.target.id is None}
+    [one] = [e for e in events if e.target and e.target.id is not None]
+    assert {(e.action, e.affected, e.changes) for e in many.values()} == {("delete", 3, None)}
+    bulk = {"count": 3, "fields": [], "keys": [_range(stocks)]}
+    assert many["shop.stock"].data == {"bulk": bulk}
+    assert one.target is not None
+    assert many["shop.product"].data == {
+        "bulk": {"count": 3, "fields": [], "keys": [_range(products)]},
+        "cascade_from": f"shop.category:{one.target.id}",
+    }
+
+
+def _range(rows: Sequence[models.Model]) -> str:
+    return f"{rows[0].pk}-{rows[-1].pk}"
 
 
 def test_cascade_marks_where_it_came_from(events: list[Event]):

@@ -21,7 +21,7 @@ from django.db.utils import DatabaseErrorWrapper
 from django.test.utils import CaptureQueriesContext
 from django.utils.functional import cached_property
 
-from audit_log.capture import deletes, installation, references, relations, saves
+from audit_log.capture import bulk, deletes, installation, references, relations, saves
 from audit_log.events import Event
 from audit_log.recording import pending
 from tests.capture.statements import statements
@@ -95,10 +95,37 @@ def test_deletion_methods_have_the_signatures_we_replace():
 
 
 def test_update_methods_have_the_signatures_we_replace():
-    assert _parameters(references._original_update) == ["self", "kwargs"]
+    assert _parameters(bulk._original_update) == ["self", "kwargs"]
+    assert models.QuerySet.update.alters_data  # type: ignore[attr-defined]
+    assert _parameters(bulk._original_bulk_update) == ["self", "objs", "fields", "batch_size"]
+    assert models.QuerySet.bulk_update.alters_data  # type: ignore[attr-defined]
     parameters = _parameters(references._original_update_batch)
     assert parameters == ["self", "pk_list", "values", "using"]
     assert {"field_updates"} <= set(vars(Collector("default")))
+
+
+def test_insertion_has_the_signature_we_replace():
+    parameters = _parameters(bulk._original_batched_insert)
+    assert parameters == [
+        "self",
+        "objs",
+        "fields",
+        "batch_size",
+        "on_conflict",
+        "update_fields",
+        "unique_fields",
+    ]
+    assert parameters == _parameters(models.QuerySet._batched_insert)  # type: ignore[attr-defined]
+
+
+def test_bulk_methods_go_through_what_we_replace():
+    """The one is called for each batch of instances, the other for each kind of key."""
+    bulk_update = inspect.getsource(bulk._original_bulk_update)
+    assert "filter(pk__in=pks).update(**update_kwargs)" in bulk_update
+    assert "update_kwargs[field.attname]" in bulk_update
+    bulk_create = inspect.getsource(models.QuerySet.bulk_create)
+    assert bulk_create.count("self._batched_insert(") == 2
+    assert "opts.db_returning_fields" in bulk_create
 
 
 def test_related_manager_has_the_methods_we_replace():
@@ -200,6 +227,8 @@ def test_uninstall_puts_djangos_own_back(uninstalled: None):
         DeleteQuery.delete_batch,
         models.QuerySet._raw_delete,
         models.QuerySet.update,
+        models.QuerySet.bulk_update,
+        models.QuerySet._batched_insert,  # type: ignore[attr-defined]
         UpdateQuery.update_batch,
         related_descriptors.create_forward_many_to_many_manager,
         *([DeferredAttribute.fetch_many] if FETCH_MODES else []),
@@ -314,6 +343,8 @@ def test_documentation_names_every_hook_and_tests_that_exist():
         "DeleteQuery.delete_batch",
         "QuerySet._raw_delete",
         "QuerySet.update",
+        "QuerySet.bulk_update",
+        "QuerySet._batched_insert",
         "UpdateQuery.update_batch",
         "create_forward_many_to_many_manager",
         "connection.queries_log",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
@@ -55,12 +57,35 @@ def test_the_project_sees_no_query_more() -> None:
     assert shape == [query["sql"].split()[0] for query in without.captured_queries]
 
 
+def test_references_of_more_rows_are_one_event(settings: Any) -> None:
+    settings.AUDIT_LOG = {**settings.AUDIT_LOG, "BULK_ROWS": 2}
+    user = User.objects.create(username="ada")
+    _reviews(user, 3)
+    keys = list(Review.objects.order_by("pk").values_list("pk", flat=True))
+    root = f"auth.user:{user.pk}"
+    with audit_log.testing.capture_events() as events:
+        user.delete()
+    [event] = [event for event in events if event.action == "update"]
+    assert event.target is not None
+    assert (event.target.id, event.affected) == (None, 3)
+    assert event.changes == {"author": [None, None]}
+    assert [(mark.path, mark.rule) for mark in event.redactions] == [
+        ("changes.author.0", "not_loaded")
+    ]
+    assert event.data == {
+        "bulk": {"count": 3, "fields": ["author"], "keys": [f"{keys[0]}-{keys[2]}"]},
+        "cascade_from": root,
+    }
+
+
 def test_a_query_set_of_the_project_is_not_taken_for_a_cascade() -> None:
     user = User.objects.create(username="ada")
     _reviews(user, 1)
     with audit_log.testing.capture_events() as events:
         Review.objects.update(author=None)
-    assert _updates(events) == []
+    assert [(event.changes, event.data) for event in events] == [
+        ({"author": [user.pk, None]}, None)
+    ]
 
 
 def test_a_rolled_back_deletion_leaves_no_update() -> None:

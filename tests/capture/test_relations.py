@@ -130,6 +130,7 @@ def test_queries_do_not_grow_with_the_members(product: Product, events: list[Eve
 def test_thousands_of_members_are_named_exactly(product: Product, events: list[Event]):
     """E1: in events of bounded size."""
     tags = Tag.objects.bulk_create(Tag(name=f"t{n}") for n in range(1200))
+    del events[:]
     product.tags.add(*tags)
     said = [key for e in events for key in (e.data or {})["ids"]]
     assert sorted(said) == sorted(str(tag.pk) for tag in Tag.objects.all())
@@ -185,13 +186,13 @@ def test_asymmetrical_relation_to_self_is_of_its_owner(events: list[Event]):
 
 
 def test_through_model_with_its_own_fields(events: list[Event]):
-    """E1: its rows are rows of a model as well, and their deletion is recorded so too."""
+    """E1: its rows are rows of a model as well, and recorded so too."""
     club, member = Club.objects.create(name="c"), Member.objects.create(name="m")
     del events[:]
     club.members.add(member, through_defaults={"role": "chair"})
     club.members.clear()
     actions = [e.action for e in events]
-    assert actions[0] == "m2m.add"
+    assert actions[:2] == ["create", "m2m.add"]
     assert actions.count("m2m.clear") == 1
     assert [e.changes and e.changes["role"] for e in events if e.action == "delete"] == [
         ["chair", None]

@@ -464,6 +464,98 @@ def attempts_to_get_or_create(model: Model, trace: Trace) -> None:
 
 
 @scenario
+def bulk_operations_in_autocommit(model: Model, trace: Trace) -> None:
+    rows = [model(name=name) for name in "abc"]
+    made = model.objects.bulk_create(rows)
+    trace.note("created", made == rows, [row._state.adding for row in made])
+    trace.note("keys", sum(row.pk is not None for row in made))
+    trace.note("none", model.objects.bulk_create([]), len(model.objects.bulk_create(iter(()))))
+    trace.note("batches", len(model.objects.bulk_create([model(name=n) for n in "def"], 2)))
+    with_keys = [model(pk=90_001, name="g"), model(name="h")]
+    trace.note("mixed", len(model.objects.bulk_create(with_keys)))
+    trace.note("updated", model.objects.filter(name__in="ab").update(number=3))
+    trace.note("nothing", model.objects.none().update(number=3))
+    trace.note("none there", model.objects.filter(name="x").update(number=3))
+    trace.note("joined", model.objects.filter(parent__name="x").update(number=3))
+    trace.note("expression", model.objects.order_by("-name").update(number=F("number") + 1))
+    loaded = list(model.objects.order_by("name"))
+    for row in loaded:
+        row.number = len(row.name) + 7
+    trace.note("in bulk", model.objects.bulk_update(loaded, ["number"]))
+    trace.note("in batches", model.objects.bulk_update(iter(loaded), ["number"], batch_size=3))
+    trace.note("none of it", model.objects.bulk_update([], ["number"]))
+    trace.note(sorted(model.objects.values_list("name", "number")))
+
+
+@scenario
+def bulk_operations_in_a_block(model: Model, trace: Trace) -> None:
+    with transaction.atomic():
+        rows = model.objects.bulk_create([model(name=name) for name in "abc"])
+        trace.later("after")
+        with trace.catching("inner"), transaction.atomic():
+            model.objects.update(number=5)
+            model.objects.bulk_create([model(name="a")])
+        trace.note(model.objects.filter(number=5).count())
+        for row in model.objects.all():
+            row.number = 9
+            model.objects.bulk_update([row], ["number"])
+        trace.note(len(rows), model.objects.filter(number=9).count())
+    trace.note(model.objects.count())
+
+
+@scenario
+def bulk_operations_that_fail(model: Model, trace: Trace) -> None:
+    model.objects.create(name="a")
+    model.objects.create(name="b")
+    rows = list(model.objects.all())
+    with trace.catching("duplicate"):
+        model.objects.bulk_create([model(name="c"), model(name="a")])
+    with trace.catching("duplicate in the second batch"):
+        model.objects.bulk_create([model(name="c"), model(name="a")], batch_size=1)
+    with trace.catching("update"):
+        model.objects.update(name="same")
+    with trace.catching("block"), transaction.atomic():
+        with trace.catching("update in a block"):
+            model.objects.update(name="same")
+        with trace.catching("query after it"):
+            model.objects.count()
+    calls: dict[str, Callable[[], Any]] = {
+        "size": lambda: model.objects.bulk_create(rows, batch_size=-1),
+        "both": lambda: model.objects.bulk_create(rows, None, True, True),
+        "slice": lambda: model.objects.all()[:1].update(number=1),
+        "union": lambda: model.objects.union(model.objects.all()).update(number=1),
+        "field": lambda: model.objects.update(nothing=1),
+        "relation": lambda: model.objects.update(tags=1),
+        "value": lambda: model.objects.update(number="x"),
+        "no fields": lambda: model.objects.bulk_update(rows, []),
+        "key": lambda: model.objects.bulk_update(rows, ["id"]),
+        "unsaved": lambda: model.objects.bulk_update([model(name="x")], ["name"]),
+        "not iterable": lambda: model.objects.bulk_update(None, ["name"]),
+    }
+    for what, call in calls.items():
+        with trace.catching(what):
+            call()
+    trace.note(sorted(model.objects.values_list("name", "number")))
+
+
+@scenario
+def bulk_creation_with_conflicts(model: Model, trace: Trace) -> None:
+    model.objects.create(name="a", number=1)
+    rows = [model(name=name, number=2) for name in "ab"]
+    made = model.objects.bulk_create(rows, ignore_conflicts=True)
+    trace.note("ignored", [(row.pk is None, row._state.adding) for row in made])
+    by_target = connection.features.supports_update_conflicts_with_target
+    made = model.objects.bulk_create(
+        [model(name=name, number=3) for name in "abc"],
+        update_conflicts=True,
+        update_fields=["number"],
+        unique_fields=["name"] if by_target else None,
+    )
+    trace.note("updated", [(row.pk is None, row._state.adding) for row in made])
+    trace.note(sorted(model.objects.values_list("name", "number")))
+
+
+@scenario
 def closing_within_a_block(model: Model, trace: Trace) -> None:
     with trace.catching("block"), transaction.atomic():
         model.objects.create(name="a")

@@ -152,6 +152,32 @@ def _(world: World) -> Operation:
     return lambda: Product.objects.update(stock=3)
 
 
+@operation("QuerySet.update by an expression")
+def _(world: World) -> Operation:
+    world.products(100)
+    return lambda: Product.objects.update(stock=F("stock") + 1)
+
+
+@operation("QuerySet.update of more rows than BULK_ROWS")
+def _(world: World) -> Operation:
+    world.products(1_001)
+    return lambda: Product.objects.update(stock=3)
+
+
+@operation("bulk_update of 50 rows")
+def _(world: World) -> Operation:
+    products = world.products(50)
+    for product in products:
+        product.stock = 7
+    return lambda: Product.objects.bulk_update(products, ["stock"])
+
+
+@operation("bulk_create of 50 rows, conflicts ignored")
+def _(world: World) -> Operation:
+    rows = [Product(pk=1_000_000 + n, name=f"new {n}") for n in range(50)]
+    return lambda: Product.objects.bulk_create(rows, ignore_conflicts=True)
+
+
 @operation("QuerySet.delete of 50 rows")
 def _(world: World) -> Operation:
     world.products(50)
