@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
 import random
 import resource
+import signal
 import socket
 import threading
 import time
@@ -120,6 +122,39 @@ def relay_all(rows: int) -> None:
 def command(words: list[str]) -> None:
     """Run a management command."""
     call_command(*words, verbosity=0)
+
+
+def baseline(batch: int, point: str = "", go: str = "") -> None:
+    """Take a baseline, once the file `go` is there; SIGKILL at a point of its second batch."""
+    from audit_log.capture.baseline import run
+
+    insert, batches = outbox.insert, itertools.count(1)
+
+    def killed(*args: Any) -> None:
+        is_second = next(batches) == 2
+        if is_second and point == "before insert":
+            os.kill(os.getpid(), signal.SIGKILL)
+        insert(*args)
+        if is_second and point == "after insert":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def told(kind: str, counted: Any) -> None:
+        if point == "after commit" and counted.written == 2 * batch:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if go:
+        _wait_for(go)
+    outbox.insert = killed  # type: ignore[assignment]
+    run([Category], batch=batch, progress=told)
+
+
+def rename(count: int, seed: int) -> None:
+    """Change objects at random until killed."""
+    chance = random.Random(seed)
+    while True:
+        category = Category.objects.get(pk=chance.randint(1, count))
+        category.name = f"{seed} {chance.random()}"
+        category.save()
 
 
 def ledger_report(result: str) -> None:
@@ -300,6 +335,8 @@ JOBS: dict[str, Callable[..., None]] = {
     "relay_all": relay_all,
     "relay_into_the_gap": relay_into_the_gap,
     "command": command,
+    "baseline": baseline,
+    "rename": rename,
     "ledger_report": ledger_report,
     "spool_slowly": spool_slowly,
     "spool_beyond_the_limit": spool_beyond_the_limit,

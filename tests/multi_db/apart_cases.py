@@ -215,6 +215,24 @@ def test_commands_find_outboxes_and_ledger():
     assert [(stream["name"], stream["signed"]) for stream in found["streams"]] == [("default", 2)]
 
 
+def test_baseline_reads_where_the_objects_are_and_asks_the_ledger():
+    """J3, J4."""
+    for alias in BUSINESS:
+        Category.objects.using(alias).bulk_create([Category(pk=5 + len(alias), name=alias)])
+    Category.objects.create(pk=80, name="known")
+    words = ("baseline", "shop.Category")
+    for outcome in ((1, 1), (0, 2)):
+        found = _command(*words)
+        assert (found["written"], found["known"]) == outcome
+    assert _command(*words, "--database", "other")["written"] == 1
+    relay_everywhere()
+    for database in ([], ["--database", "other"]):
+        assert _command(*words, *database)["written"] == 0
+    snapshots = Record.objects.using("audit").filter(action="snapshot")
+    assert sorted(audit_log.contents(row)["changes"]["name"][1] for row in snapshots) == BUSINESS
+    assert Record.objects.filter(action="audit_log.baselined").count() == 2
+
+
 def test_every_task_works_on_the_ledger():
     Category.objects.create(name="here")
     names = sorted(name for name in current_app.tasks if name.startswith("audit_log."))
