@@ -21,6 +21,7 @@ NAMES: Final = (
     "archive",
     "purge",
     "retention",
+    "coverage",
 )
 
 
