@@ -88,7 +88,9 @@ def report(only_apps: Collection[str] = (), database: str | None = None) -> Repo
         found = [place for place in found if _belongs(place, labels, only_apps, project)]
     order = {kind: n for n, kind in enumerate(KINDS)}
     found.sort(key=lambda place: (order[place.kind], place.path or "", place.line or 0, place.what))
-    roots = sorted(map(str, project.roots))
+    roots = sorted(
+        str(root) for root in project.roots if project.roots.keys().isdisjoint(root.parents)
+    )
     return Report(kept, found, roots, sorted(project.unread), unasked)
 
 

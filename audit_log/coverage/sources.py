@@ -69,6 +69,8 @@ def read() -> Project:
     project = Project(_roots())
     for root, base in project.roots.items():
         for path in _files(root):
+            if path in project.sources:
+                continue
             shown = path.relative_to(base).as_posix()
             try:
                 project.sources[path] = parse(path, shown)
@@ -102,26 +104,19 @@ def _installed() -> tuple[Path, ...]:
 
 
 def _roots() -> dict[Path, Path]:
-    """The packages of apps, and the folder that the settings' package is in; shown from where."""
+    """The folder that the settings' package is in, and that of each app; shown from where."""
     found: dict[Path, Path] = {}
-    for each in apps.get_app_configs():
-        package = _above(Path(each.path), each.name)
-        found[package] = package.parent
     for name in conf.project_modules():
         path = getattr(sys.modules.get(name), "__file__", None)
         if path is not None:
-            inside = Path(path).parent if Path(path).stem == "__init__" else Path(path)
-            folder = _above(inside, name).parent
+            is_package = Path(path).stem == "__init__"
+            folder = Path(path).resolve().parents[name.count(".") + is_package]
             found[folder] = folder
-    own = {path: base for path, base in found.items() if is_own(path)}
-    return {path: base for path, base in own.items() if not own.keys() & set(path.parents)}
-
-
-def _above(path: Path, name: str) -> Path:
-    """The outermost package (or module) of a dotted name whose file or folder is `path`."""
-    path = path.resolve()
-    depth = name.count(".")
-    return path.parents[depth - 1] if depth else path
+    for each in apps.get_app_configs():
+        folder = Path(each.path).resolve()
+        bases = [base for base in found if folder.is_relative_to(base)]
+        found[folder] = bases[0] if bases else folder.parents[each.name.count(".")]
+    return {folder: base for folder, base in found.items() if is_own(folder)}
 
 
 def _files(root: Path) -> Iterator[Path]:
