@@ -91,16 +91,16 @@ def _place(project: Project, model: type[models.Model], cls: type, method: Funct
     label = model._meta.label
     if source is None:
         return Place("override", f"{method.__module__}", line, what, label)
-    last = _def_line(source, line)
+    line, last = _head(source, line)
     accepted = source.accepts(line, last)
-    return Place("override", source.shown, last, what, label, own=True, accepted=accepted)
+    return Place("override", source.shown, line, what, label, own=True, accepted=accepted)
 
 
-def _def_line(source: Source, first: int) -> int:
-    """The line of `def`, which decorators stand before."""
+def _head(source: Source, first: int) -> tuple[int, int]:
+    """The lines from `def`, which decorators stand before, to where the body begins."""
     for node in ast.walk(source.tree):
         if isinstance(node, _FUNCTIONS):
             decorators = [each.lineno for each in node.decorator_list]
             if min([node.lineno, *decorators]) == first:
-                return node.lineno
-    return first
+                return node.lineno, max(node.lineno, node.body[0].lineno - 1)
+    return first, first

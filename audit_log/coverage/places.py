@@ -28,8 +28,8 @@ NOT_SEEN: Final = (
     "tests: files and folders named so",
 )
 CAPTURED: Final = (
-    "save(), delete(), cascades by Django, many-to-many changes, and the query-set methods "
-    "update(), delete(), bulk_create(), bulk_update() of audited models"
+    "of audited models: save(), delete(), cascades by Django, many-to-many changes, and update(), "
+    "delete(), bulk_create(), bulk_update() of query sets, row by row up to BULK_ROWS"
 )
 
 

@@ -9,6 +9,7 @@ from sys import modules
 from typing import Any, Final
 
 from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections, models
 from django.db.models import deletion
 
@@ -92,7 +93,7 @@ def outboxes(watched: Iterable[Watched]) -> tuple[list[Place], dict[str, str]]:
         try:
             tables = _tables(alias)
             found += triggers(alias)
-        except DatabaseError as error:
+        except (DatabaseError, ImproperlyConfigured) as error:
             failed[alias] = str(error).strip().splitlines()[0]
             continue
         held = by_alias.get(alias) or [

@@ -15,7 +15,7 @@ from audit_log.coverage import overrides, sources, tables
 from audit_log.coverage.places import Place
 from audit_log.coverage.watching import Watched, watched
 from audit_log.models import Outbox
-from tests.shop.models import Category, Product
+from tests.shop.models import Category, Product, Tag
 
 HERE = Path(__file__).resolve()
 PROJECT = sources.Project({}, {HERE: sources.parse(HERE, "here.py")})
@@ -37,7 +37,7 @@ class Writing(models.QuerySet[Any]):
     def bulk_create(self, objs: Any, **options: Any) -> Any:  # type: ignore[override]
         return super().bulk_create(objs, **options)
 
-    def bulk_update(self, objs: Any, fields: Any, **options: Any) -> int:
+    def bulk_update(self, objs: Any, fields: Any, **options: Any) -> int:  # type: ignore[override]
         for obj in objs:
             obj.save()
         return 0
@@ -50,7 +50,9 @@ class Writing(models.QuerySet[Any]):
 
 
 class Confusing(models.Manager[Any]):
-    def bulk_create(self, objs: Any, **values: Any) -> Any:  # audit: seen
+    def bulk_create(  # type: ignore[override]
+        self, objs: Any, **values: Any
+    ) -> Any:  # audit: seen
         values.update(a=1)
         raw("INSERT")
 
@@ -185,6 +187,14 @@ def test_cascades_of_the_database_are_listed():
         (place,) = tables.cascades(PROJECT, [_watched(Item, "audited", "concrete")])
     assert place.what.startswith("shop.Item.category: ")
     assert "CASCADE" in place.what
+
+
+def test_rows_of_a_through_table_by_themselves_are_not_captured(db, audit_events):
+    """As docs/coverage.md says."""
+    product, tag = Product.objects.create(name="Teapot"), Tag.objects.create(name="new")
+    before = list(audit_events)
+    Product.tags.through.objects.create(product=product, tag=tag)
+    assert audit_events == before
 
 
 def test_cascades_by_django_are_not():
