@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from audit_log.events import Event
 
 
 @pytest.fixture
 def audit_events() -> Iterator[list[Event]]:
-    """The events captured during the test (`audit_log.testing.capture_events`)."""
-    from audit_log import testing  # noqa: PLC0415 - see above
+    """The events captured during the test (`audit_log.testing.capture_events`).
 
-    with testing.capture_events() as events:
+    They are there as soon as something is saved, though the test's transaction never commits.
+    """
+    with _testing().capture_events() as events:
         yield events
 
 
@@ -28,8 +31,21 @@ def audit_events() -> Iterator[list[Event]]:
 def assert_audited(audit_events: list[Event]) -> Callable[..., Event]:
     """`assert_audited("update", payment, amount=(1, 2))` on the events captured so far.
 
-    See `audit_log.testing.assert_audited`.
+    Or `assert_audited("payments.payment", "update", pk=7)`. See `audit_log.testing.assert_audited`.
     """
+    return partial(_testing().assert_audited, audit_events)
+
+
+def _testing() -> ModuleType:
+    """`audit_log.testing`, where Django is set up and the app installed; else the test fails."""
+    from django.apps import apps  # noqa: PLC0415 - see above
+
+    if not apps.ready:
+        pytest.fail(
+            "audit_events: Django is not set up (with pytest-django, it is).", pytrace=False
+        )
+    if not apps.is_installed("audit_log"):
+        pytest.fail("audit_events: audit_log is not in INSTALLED_APPS.", pytrace=False)
     from audit_log import testing  # noqa: PLC0415 - see above
 
-    return partial(testing.assert_audited, audit_events)
+    return testing

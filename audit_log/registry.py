@@ -59,6 +59,20 @@ class Options:
     before: str = "loaded"
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether a model is audited (`options` is None when it is not), and why.
+
+    `rule` is "register" or "unregister" (in code: `named` is the model that was), "MODELS" or
+    "EXCLUDE_MODELS" (`named` is the pattern; None: MODELS names it nowhere), "bookkeeping" (`named`
+    is the entry of NOT_AUDITED), "through", "unmanaged", "historical" or "abstract".
+    """
+
+    options: Options | None
+    rule: str
+    named: str | None = None
+
+
 _DEFAULT: Final = Options()
 _registered: dict[type[Model], Options | None] = {}
 _resolved: dict[type[Model], Options | None] = {}
@@ -131,7 +145,7 @@ def options_for(model: type[Model]) -> Options | None:
     try:
         return _resolved[model]
     except KeyError:
-        options = _resolved[model] = _resolve(model)
+        options = _resolved[model] = decide(model).options
         return options
 
 
@@ -140,42 +154,55 @@ def audited_models() -> list[type[Model]]:
     return [model for model in apps.get_models() if options_for(model) is not None]
 
 
-def _resolve(model: type[Model]) -> Options | None:
+def decide(model: type[Model]) -> Decision:
+    """Whether a model is audited, and by which rule. `options_for` remembers the answer."""
     concrete = model._meta.concrete_model
     if concrete is None:
-        return None
+        return Decision(None, "abstract")
     if concrete in _registered:
-        return _registered[concrete]
+        return _by_code(_registered[concrete], concrete)
     for base in concrete.__mro__[1:]:
         # An abstract base hands its registration down to the models made from it.
         if base in _registered and base._meta.abstract:
-            return _registered[base]
-    return _from_settings(concrete)
+            return _by_code(_registered[base], base)
+    return _by_settings(concrete)
 
 
-def _from_settings(model: type[Model]) -> Options | None:
+def _by_code(options: Options | None, named: type[Model]) -> Decision:
+    return Decision(options, "unregister" if options is None else "register", named._meta.label)
+
+
+def _by_settings(model: type[Model]) -> Decision:
     meta = model._meta
-    if meta.apps is not apps or not meta.managed or meta.auto_created:
-        # Historical models of migrations and other people's tables; the rows of an automatic
-        # through table are recorded as changes of the many-to-many field.
-        return None
-    label = meta.label_lower
+    if meta.apps is not apps:
+        return Decision(None, "historical")
+    if meta.auto_created:
+        # The rows of an automatic through table are recorded as changes of the many-to-many field.
+        return Decision(None, "through")
+    if pattern := _matching(meta.label_lower, conf.get_settings().exclude_models):
+        return Decision(None, "EXCLUDE_MODELS", pattern)
+    if not meta.managed:
+        return Decision(None, "unmanaged")  # other people's tables
+    return _by_models(meta.label_lower)
+
+
+def _by_models(label: str) -> Decision:
     settings = conf.get_settings()
-    if not _matches(label, settings.models):
-        return None
-    if _matches(label, settings.exclude_models):
-        return None
-    named = {pattern.lower(): raw for pattern, raw in settings.model_options.items()}
-    for pattern, raw in named.items():
-        if fnmatchcase(label, pattern):
-            return _options(dict(raw))
-    if _matches(label, NOT_AUDITED) and label not in {p.lower() for p in settings.models}:
-        return None
-    return _DEFAULT
+    pattern = _matching(label, settings.models)
+    if pattern is None:
+        return Decision(None, "MODELS")
+    options = {key.lower(): raw for key, raw in settings.model_options.items()}
+    if key := _matching(label, options):
+        return Decision(_options(dict(options[key])), "MODELS", key)
+    bookkeeping = _matching(label, NOT_AUDITED)
+    if bookkeeping and label not in {key.lower() for key in settings.models}:
+        return Decision(None, "bookkeeping", bookkeeping)
+    return Decision(_DEFAULT, "MODELS", pattern)
 
 
-def _matches(label: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(label, pattern.lower()) for pattern in patterns)
+def _matching(label: str, patterns: Iterable[str]) -> str | None:
+    """The first of `patterns` that names the model."""
+    return next((each for each in patterns if fnmatchcase(label, each.lower())), None)
 
 
 def matches_any(pattern: str, labels: Iterable[str]) -> bool:

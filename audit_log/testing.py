@@ -9,16 +9,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Model
 
 from audit_log.capture.plans import plan_of
+from audit_log.conf import get_settings
 from audit_log.delivery.relay import Relayed
 from audit_log.delivery.relay import relay as _relay
 from audit_log.events import JSON, Event, Target
 from audit_log.recording import buffer, pending
 from audit_log.recording.targets import target_id, target_type
 from audit_log.recording.values import plain
+from audit_log.registry import decide
 
 _MAX_SHOWN: Final = 20
 _capturing: list[list[Event]] = []
@@ -79,10 +82,15 @@ def assert_audited(
     events: Iterable[Event],
     action: str,
     /,
-    target: Model | type[Model] | Target | None = None,
+    target: Model | type[Model] | Target | str | None = None,
+    *,
+    pk: Any = None,
     **changes: Any,
 ) -> Event:
     """The first of `events` that is this `action` on `target` with these `changes`.
+
+    A target is an object, a model or its label; `pk` says which object of a model. A label may also
+    stand first: `assert_audited(events, "shop.product", "update", pk=7)`.
 
     `name="Ada"` asks for the new value of a field, `name=("Eve", "Ada")` for the old one as well;
     values are written as Python has them, and a masked field's compare as its mask. A target whose
@@ -90,29 +98,65 @@ def assert_audited(
     Raises AssertionError, which lists what there is.
     """
     events = list(events)
+    if isinstance(target, str) and _model(target) is None and _model(action) is not None:
+        action, target = target, action
+    if isinstance(target, str):
+        target = _model(target) or target
     wanted = _expected(target, changes)
     for event in events:
-        if event.action == action and _is_target(event, target) and _has(event, wanted):
+        if event.action == action and _is_target(event.target, target, pk) and _has(event, wanted):
             return event
     shown = "".join(f"\n  {_described(event)}" for event in events[:_MAX_SHOWN])
     if len(events) > _MAX_SHOWN:
         shown += f"\n  and {len(events) - _MAX_SHOWN} more"
-    asked = " ".join(filter(None, (action, _named(target), _listed(wanted))))
-    raise AssertionError(f"Not audited: {asked}. Captured:{shown or ' nothing'}")
+    key = "" if pk is None else str(pk)
+    asked = " ".join(filter(None, (action, _named(target), key, _listed(wanted))))
+    raise AssertionError(f"Not audited: {asked}.{_why(target)} Captured:{shown or ' nothing'}")
 
 
-def _is_target(event: Event, target: Model | type[Model] | Target | None) -> bool:
-    if target is None:
-        return True
-    found = event.target
-    if found is None:
-        return False
-    if isinstance(target, type):
-        return found.type == target_type(target)
+def _model(label: str) -> type[Model] | None:
+    """The installed model of a label, in any case of its letters."""
+    app, _, name = label.partition(".")
+    try:
+        return apps.get_model(app, name)
+    except LookupError:
+        return None
+
+
+def _why(target: Model | type[Model] | Target | str | None) -> str:
+    """What alone explains that there is nothing, where something does."""
+    if not get_settings().enabled:
+        return ' AUDIT_LOG["ENABLED"] is False, so nothing is captured.'
+    if isinstance(target, str):
+        return f" There is no model {target!r}."
+    model = target if isinstance(target, type) else type(target)
+    if not issubclass(model, Model) or plan_of(model) is not None:
+        return ""
+    rule = decide(model).rule
+    return f" {model._meta.label} is not audited ({rule})."
+
+
+def _is_target(
+    found: Target | None, target: Model | type[Model] | Target | str | None, pk: Any
+) -> bool:
     if isinstance(target, Target):
-        return (found.type, found.id) == (target.type, target.id)
-    same_type = found.type == target_type(type(target))
-    return same_type and (target.pk is None or found.id == target_id(type(target), target.pk))
+        return found is not None and (found.type, found.id) == (target.type, target.id)
+    kind, key = _type_and_id(target, pk)
+    if found is None:
+        return kind is None and key is None
+    return kind in {None, found.type} and key in {None, found.id}
+
+
+def _type_and_id(
+    target: Model | type[Model] | str | None, pk: Any
+) -> tuple[str | None, str | None]:
+    """What an event's target has to have; None where anything will do."""
+    if target is None or isinstance(target, str):
+        return target and target.lower(), None if pk is None else str(pk)
+    model = target if isinstance(target, type) else type(target)
+    if pk is None and isinstance(target, Model):
+        pk = target.pk
+    return target_type(model), target_id(model, pk)
 
 
 def _expected(target: Any, changes: dict[str, Any]) -> dict[str, tuple[JSON, ...]]:
@@ -150,9 +194,9 @@ def _described(event: Event) -> str:
     return " ".join(filter(None, parts))
 
 
-def _named(target: Model | type[Model] | Target | None) -> str:
-    if target is None:
-        return ""
+def _named(target: Model | type[Model] | Target | str | None) -> str:
+    if target is None or isinstance(target, str):
+        return target or ""
     if isinstance(target, Target):
         return f"{target.type} {target.id}"
     if isinstance(target, type):

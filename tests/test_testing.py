@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
-from django.test import TestCase
+from django.test import TestCase, override_settings
 
 import audit_log
 from audit_log.events import Target
 from audit_log.models import Outbox, Record
 from audit_log.testing import assert_audited, capture_events, flush, relay
-from tests.shop.models import Category, Person, Product, Tag
+from tests.shop.models import Category, Country, Passport, Person, Product, Tag, Unlisted
 
 
 class SetUpTestDataTests(TestCase):
@@ -168,6 +168,57 @@ def test_assertion_fails_for_anything_else(assert_audited, product, wrong: dict[
     asked = {"target": product, **wrong}
     with pytest.raises(AssertionError, match="Not audited: "):
         assert_audited(asked.pop("action", "update"), asked.pop("target"), **asked)
+
+
+def test_target_is_also_named_by_its_label_and_key(assert_audited, product):
+    product.stock = 5
+    product.save()
+    event = assert_audited("update", product)
+    assert assert_audited("update", "shop.product", pk=product.pk) is event
+    assert assert_audited("update", "shop.Product", stock=(0, 5)) is event
+    assert assert_audited("update", Product, pk=str(product.pk), stock=5) is event
+    assert assert_audited("update", pk=product.pk) is event
+
+
+def test_label_may_stand_first(assert_audited, product):
+    product.stock = 5
+    product.save()
+    assert assert_audited("shop.product", "update", pk=product.pk, stock=5).action == "update"
+    with pytest.raises(AssertionError, match=r"Not audited: update shop\.product stock=6"):
+        assert_audited("shop.product", "update", stock=6)
+
+
+def test_secret_key_is_named_as_it_is(assert_audited, audit_events, db):
+    country = Country.objects.create(code="AT", name="Austria")
+    Passport.objects.create(country=country)
+    assert assert_audited("shop.passport", "create", pk="AT") is audit_events[-1]
+    with pytest.raises(AssertionError):
+        assert_audited("shop.passport", "create", pk="DE")
+
+
+def test_action_of_the_projects_own_may_have_a_dot(assert_audited, product):
+    audit_log.record("product.praised", target=product)
+    assert_audited("product.praised", "shop.product", pk=product.pk)
+    with pytest.raises(AssertionError, match=r"update shop\.product 0"):
+        assert_audited("update", "shop.product", pk=0)
+
+
+def test_assertion_says_why_there_can_be_nothing(audit_events, assert_audited, db):
+    Unlisted.objects.create(name="unseen")
+    with pytest.raises(AssertionError, match=r"shop.Unlisted is not audited \(unregister\)"):
+        assert_audited("shop.unlisted", "create")
+    with pytest.raises(AssertionError, match=r"There is no model 'shop.prodct'\."):
+        assert_audited("create", "shop.prodct")
+    with (
+        override_settings(AUDIT_LOG={"ENABLED": False}),
+        pytest.raises(AssertionError, match="ENABLED"),
+    ):
+        assert_audited("create", Product)
+
+
+def test_target_that_is_no_model_is_found_by_its_type(assert_audited, db):
+    audit_log.record("door.opened", target=Target(type="door", id="7"))
+    assert_audited("door.opened", "door", pk=7)
 
 
 def test_assertion_of_another_object_fails(assert_audited, product):

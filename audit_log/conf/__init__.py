@@ -291,6 +291,12 @@ def admins() -> tuple[str, ...]:
     return tuple(str(one if isinstance(one, str) else one[1]) for one in listed)
 
 
+def project_modules() -> list[str]:
+    """The modules that Django's settings say are the project's: the settings, and the URLs."""
+    named = (getattr(django_settings, key, None) for key in ("SETTINGS_MODULE", "ROOT_URLCONF"))
+    return [name for name in named if isinstance(name, str)]
+
+
 def middleware() -> list[str]:
     """Django's MIDDLEWARE."""
     return list(django_settings.MIDDLEWARE)

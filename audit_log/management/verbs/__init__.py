@@ -22,6 +22,7 @@ NAMES: Final = (
     "purge",
     "retention",
     "baseline",
+    "coverage",
 )
 
 
