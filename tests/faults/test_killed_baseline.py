@@ -52,7 +52,7 @@ def test_killed_and_run_again_there_is_one_snapshot_of_each(
         if kills == 3:
             break  # each has done one batch, but where it was the second that never was committed
     assert kills == 3
-    wait_until(_finished, 20, "not all objects are known")
+    wait_until(_finished, "not all objects are known")
     settle()
     assert _snapshots() == Counter(str(n) for n in range(1, ROWS + 1))
 
@@ -65,7 +65,7 @@ def test_killed_at_any_moment_there_is_one_snapshot_of_each(workers: Forks, sett
         pid = workers.start("command", words=["audit_log", "baseline", "shop.*", "--batch", "20"])
         time.sleep(chance.uniform(0.1, 0.5))
         workers.kill(pid)
-    wait_until(_finished, 60, "not all objects are known")
+    wait_until(_finished, "not all objects are known")
     settle()
     assert _snapshots() == Counter(str(n) for n in range(1, 2_001))
 
@@ -76,7 +76,7 @@ def test_two_at_once_make_one_snapshot_of_each(workers: Forks, settle: Any, tmp_
     pids = [workers.start("baseline", batch=20, go=str(go)) for _ in range(2)]
     go.touch()
     assert [workers.join(pid) for pid in pids] == [0, 0]
-    wait_until(_finished, 20, "not all objects are known")
+    wait_until(_finished, "not all objects are known")
     settle()
     assert _snapshots() == Counter(str(n) for n in range(1, 401))
     assert Record.objects.filter(action="audit_log.baselined").count() in {1, 2}
@@ -88,7 +88,7 @@ def test_records_fold_to_the_rows_though_others_write_meanwhile(workers: Forks, 
     for _ in range(3):
         run([Category], batch=25, incomplete=True)
     assert [workers.kill(pid) for pid in writers] == [-9, -9]
-    wait_until(lambda: run([Category], incomplete=True)["shop.category"].known == 200, 20, "known")
+    wait_until(lambda: run([Category], incomplete=True)["shop.category"].known == 200, "known")
     settle()
     assert set(_snapshots().values()) == {1}
     assert Record.objects.filter(action="update").exists()
