@@ -474,22 +474,22 @@ def holder() -> Any:
 
         def work() -> None:
             try:
-                with transaction.atomic():
+                with transaction.atomic(), context.changed(suspended=True):
                     Category.objects.filter(pk=pk).update(name="held")
                     held.set()
-                    let_go.wait(20)
+                    let_go.wait(300)
             finally:
                 connections.close_all()
 
         threads.append(threading.Thread(target=work))
         threads[-1].start()
-        assert held.wait(20)
+        assert held.wait(300)
         return let_go
 
     yield hold
     let_go.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(300)
 
 
 def test_row_that_others_hold_is_not_waited_for(holder: Any, monkeypatch: pytest.MonkeyPatch):
