@@ -102,7 +102,10 @@ def _mysqlclient(seen: list[str]) -> Iterator[None]:
 
 def kinds(seen: list[str]) -> list[str]:
     """The first word of each statement; PostgreSQL's one string by the words of its parts."""
-    return [" ".join(part.split()[0].upper() for part in text.split("; ")) for text in seen]
+    # Elsewhere a text is one statement, and encrypted bytes in it may hold anything.
+    several = connections[DEFAULT_DB_ALIAS].vendor == "postgresql"
+    parts = ([text] if not several else text.split("; ") for text in seen)
+    return [" ".join(part.split(None, 1)[0].upper() for part in each) for each in parts]
 
 
 def savepoint(using: str = DEFAULT_DB_ALIAS) -> str:
