@@ -54,6 +54,11 @@ from tests.shop.models import (
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@pytest.fixture(autouse=True)
+def _warn_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "_warned", {})  # else once in half a minute a process
+
+
 def categories(count: int, first: int = 1) -> list[Category]:
     """Made before the log was there."""
     made = [Category(pk=n, name=f"Category {n}") for n in range(first, first + count)]
@@ -441,7 +446,6 @@ def _fails_for(monkeypatch: pytest.MonkeyPatch, pk: int) -> None:
 def test_object_that_cannot_be_captured_is_counted_and_holds_up_no_other(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr(losses, "_warned", {})  # else once in half a minute a process
     categories(3)
     _fails_for(monkeypatch, 2)
     counted = only(run([Category]), Category)
