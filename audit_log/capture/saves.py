@@ -24,7 +24,9 @@ from audit_log.capture.failures import guarded
 from audit_log.capture.fields import NOT_LOADED, FieldPlan
 from audit_log.capture.labels import label
 from audit_log.capture.plans import Plan, plan_of
+from audit_log.events import Event
 from audit_log.recording import outbox, pending
+from audit_log.recording.joined import Joined
 from audit_log.recording.pending import uncommitted
 
 # Written as they are; anything else may be an expression, or be rounded.
@@ -126,14 +128,24 @@ def _save_table(  # noqa: PLR0913, PLR0917 - Django's signature
         updated = _original_save_table(*arguments)
         guarded("capture_failed", save.note, connection=save.connection, updated=bool(updated))
         return updated
-    with pending.bracket(save.connection):
-        return save.write(arguments, force_insert=bool(force_insert), raw=raw)
+    joined = None if force_insert else Joined(save.connection, save.foretell)
+    with pending.bracket(save.connection, joined=joined):
+        return save.write(arguments, joined, raw=raw)
 
 
 class _Save:
     """One write of one row. `kept` is what is known of it, as snapshots have it."""
 
-    __slots__ = ("connection", "differing", "instance", "items", "kept", "plan")
+    __slots__ = (
+        "connection",
+        "differing",
+        "foretold",
+        "instance",
+        "items",
+        "kept",
+        "plan",
+        "source",
+    )
 
     def __init__(
         self,
@@ -148,6 +160,8 @@ class _Save:
         self.items = items
         self.kept: Mapping[str, Any] = snapshots.old_values(instance, plan, connection.alias)
         self.differing: list[FieldPlan] | None = None
+        self.foretold: tuple[Event, dict[str, Any]] | None = None
+        self.source = "orm"
 
     def changes_nothing(self) -> bool:
         """Whether a loaded row is written back as it was: then no query and no transaction."""
@@ -182,9 +196,9 @@ class _Save:
         elsewhere = not state.adding and state.db not in {None, self.connection.alias}
         return elsewhere or self.plan.options.before == "database"
 
-    def read_before(self, *, force_insert: bool) -> None:
+    def read_before(self) -> None:
         """With `before="database"`, the old values of the row, which is locked until COMMIT."""
-        if force_insert or self.instance.pk is None or not self._asks_the_database():
+        if self.instance.pk is None or not self._asks_the_database():
             return
         keys = self.plan.model._meta.pk_fields
         if self.instance._state.adding and all(
@@ -195,43 +209,74 @@ class _Save:
         if row is not None:
             self.kept, self.differing = row, None
 
-    def write(self, arguments: tuple[Any, ...], *, force_insert: bool, raw: bool) -> Any:
+    def write(self, arguments: tuple[Any, ...], joined: Joined | None, *, raw: bool) -> Any:
         """Let Django write the row, and capture that. What Django returns."""
-        self.read_before(force_insert=force_insert)
+        if joined is not None:
+            self.read_before()
+        self.source = "import" if raw else "orm"
         updated = _original_save_table(*arguments)
+        stored = None if joined is None else joined.stored
+        if stored is not None:
+            pending.add_stored(self.connection, stored)
         guarded(
             "capture_failed",
             self.capture,
             connection=self.connection,
             updated=bool(updated),
-            source="import" if raw else "orm",
+            stored=stored is not None,
         )
         return updated
 
-    def capture(self, *, updated: bool, source: str = "orm") -> None:
-        """Make the event, and note what the row holds now."""
-        instance, plan, connection = self.instance, self.plan, self.connection
-        if updated:
+    def foretell(self) -> Event | None:
+        """The event of an update that is about to be sent, if nothing is left to the database."""
+        if self.plan.unsteady:
+            return None
+        differing = self._differing() if self.differing is None else self.differing
+        new = self._values(differing)
+        if any(only_the_row_tells(item, new[item.attname]) for item in differing):
+            return None
+        event = self._event_of_update(differing, new)
+        self.foretold = None if event is None else (event, new)
+        return event
+
+    def capture(self, *, updated: bool, stored: bool = False) -> None:
+        """Make the event unless it is `stored` already, and note what the row holds now."""
+        event: Event | None
+        if not updated:
+            new = self._read_back(self.items)
+            event = self._event_of_creation(new)
+        elif self.foretold is not None:
+            event, new = self.foretold
+        else:
             differing = self.differing
-            if differing is None or plan.unsteady:
+            if differing is None or self.plan.unsteady:
                 differing = self._differing()
             new = self._read_back(differing)
-            found = changes.of_update(differing, instance, self.kept, new, connection)
-        else:
-            new = self._read_back(self.items)
-            found = changes.of_creation(plan, instance, new, connection)
-        if found.values or not updated:
-            event = changes.row_event(
-                "update" if updated else "create",
-                plan,
-                instance,
-                found,
-                pk=instance.pk,
-                label=label(instance, connection),
-                source=source,
-            )
-            pending.add(connection, event)
+            event = self._event_of_update(differing, new)
+        if event is not None and not stored:
+            pending.add(self.connection, event)
         self._note(new)
+
+    def _event_of_creation(self, new: Mapping[str, Any]) -> Event:
+        found = changes.of_creation(self.plan, self.instance, new, self.connection)
+        return self._event("create", found)
+
+    def _event_of_update(
+        self, differing: Sequence[FieldPlan], new: Mapping[str, Any]
+    ) -> Event | None:
+        found = changes.of_update(differing, self.instance, self.kept, new, self.connection)
+        return self._event("update", found) if found.values else None
+
+    def _event(self, action: str, found: changes.Changes) -> Event:
+        return changes.row_event(
+            action,
+            self.plan,
+            self.instance,
+            found,
+            pk=self.instance.pk,
+            label=label(self.instance, self.connection),
+            source=self.source,
+        )
 
     def note(self, *, updated: bool) -> None:
         """After a save without an event: it changed nothing, or capture is suspended."""

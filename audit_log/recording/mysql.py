@@ -7,41 +7,110 @@ fall with what was written before, though nobody calls `rollback()`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from django.db import DatabaseError, Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import DatabaseErrorWrapper
 
+from audit_log.recording import beginning
+
 # A deadlock, a full lock table, a row that changed since the snapshot, a deadlock of XA.
 _ROLLED_BACK: Final = frozenset({1213, 1206, 1020, 1614})
 _LOCK_WAIT: Final = 1205  # takes back the statement alone, unless the server is told otherwise
 # No such database, table, column; no right to it: refused before anything began.
 _REFUSED: Final = frozenset({1044, 1049, 1054, 1142, 1143, 1146})
-_BEGIN_HOOK: Final = "_start_transaction_under_autocommit"  # Django's, as in `postgresql`
 
 
-def arm(connection: BaseDatabaseWrapper) -> None:
-    """Let the transaction that is entered next begin by BEGIN.
+class Begin(beginning.Begin):
+    """BEGIN travels with the first statement.
 
-    Django turns autocommit off and on again, which is a round trip each; so is BEGIN, but COMMIT
-    ends what it began, and the driver knows that autocommit was never off.
+    COMMIT ends what it began, and the driver knows that autocommit was never off.
+    """
+
+    _begun = False
+
+    def __call__(
+        self,
+        execute: Any,
+        sql: Any,
+        params: Any,
+        many: bool,  # noqa: FBT001 - Django's signature
+        context: dict[str, Any],
+    ) -> Any:
+        if self._begun:
+            return execute(sql, params, many, context)
+        self._begun = True
+        cursor = context["cursor"]
+        if many or not isinstance(sql, str):
+            execute("BEGIN", None, False, context)  # noqa: FBT003 - the same
+            return execute(sql, params, many, context)
+        execute(f"BEGIN; {sql}", params, many, context)
+        _next(self._connection, cursor.cursor)
+        return cursor.rowcount
+
+
+def _next(connection: Any, cursor: Any) -> None:
+    """On to the result of the next statement in a message, with errors as Django raises them."""
+    with connection.wrap_database_errors:
+        try:
+            cursor.nextset()
+        except connection.Database.OperationalError as error:
+            if code_of(error) in cursor.codes_for_integrityerror:
+                raise connection.Database.IntegrityError(*error.args) from None
+            raise
+
+
+def takes_several(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the driver sends several statements as one message, and nobody looks at them."""
+    driver: Any = connection.connection
+    return (
+        type(driver).__module__.startswith("MySQLdb")
+        and connection.settings_dict["OPTIONS"].get("multi_statements", True)
+        and not connection.queries_logged
+    )
+
+
+def arm(connection: BaseDatabaseWrapper, joining: object = None) -> None:  # noqa: ARG001
+    """Let the transaction that is entered next begin with its first statement, or else by BEGIN.
+
+    Django turns autocommit off and on again, which is a round trip each.
     """
     connection.ensure_connection()
-    if connection.connection.get_autocommit():
-        setattr(connection, _BEGIN_HOOK, lambda: _begin(connection))
-
-
-def disarm(connection: BaseDatabaseWrapper) -> None:
-    """The transaction has been entered."""
-    if hasattr(connection, _BEGIN_HOOK):
-        delattr(connection, _BEGIN_HOOK)
+    if not connection.connection.get_autocommit():
+        return
+    if takes_several(connection) and not beginning.is_watched(connection):
+        beginning.arm_late(connection, Begin(connection))
+    else:
+        beginning.arm(connection, lambda: _begin(connection))
 
 
 def _begin(connection: BaseDatabaseWrapper) -> None:
     with connection.wrap_database_errors:
         connection.connection.begin()
+
+
+def insert_and_commit(connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any]) -> None:
+    """Our INSERT and COMMIT as one message: the second is not run when the first fails.
+
+    Of the `commit()` that follows nothing is sent: see `commit_again`.
+    """
+    driver: Any = connection.connection
+    with driver.cursor() as cursor:
+        cursor.execute(f"{sql}; COMMIT", params)
+        cursor.nextset()
+    driver.commit = _nothing
+
+
+def _nothing() -> None:
+    """In place of the driver's COMMIT, once."""
+
+
+def commit_again(connection: BaseDatabaseWrapper) -> None:
+    """The next COMMIT is sent."""
+    if connection.vendor == "mysql" and connection.connection is not None:
+        connection.connection.__dict__.pop("commit", None)
 
 
 def code_of(error: BaseException) -> int | None:

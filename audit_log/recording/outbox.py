@@ -16,6 +16,7 @@ from audit_log.exceptions import RecordingFailed
 from audit_log.models import Outbox
 from audit_log.privacy.encryption import key_ring
 from audit_log.recording import losses, mysql, postgresql
+from audit_log.recording.beginning import Begin
 from audit_log.recording.values import encode_bounded
 
 logger = logging.getLogger("audit_log")
@@ -51,7 +52,7 @@ class quiet:  # noqa: N801 - used as a function, many times a save: a generator 
         if connection.execute_wrappers or connection.queries_logged:
             log, wrappers = self._held = connection.queries_log, connection.execute_wrappers
             connection.queries_log = type(log)(maxlen=log.maxlen)
-            connection.execute_wrappers = [w for w in wrappers if isinstance(w, postgresql.Begin)]
+            connection.execute_wrappers = [w for w in wrappers if isinstance(w, Begin)]
 
     def __exit__(self, *_: object) -> None:
         if self._held is not None:
@@ -82,7 +83,7 @@ def _encrypted(chunk: Sequence[bytes], service: str | None) -> bytes:
 
 
 def flush(connection: BaseDatabaseWrapper, events: Sequence[Event]) -> list[Row]:
-    """Write the batches into the open transaction; on PostgreSQL this also commits it.
+    """Write the batches into the open transaction; on PostgreSQL and MariaDB this commits it, too.
 
     Returns the rows that could not be written although the transaction is sound: spool them once
     it is committed. Raises RecordingFailed with `ON_FAILURE="block"`, and whatever ended the
@@ -132,16 +133,25 @@ def _insert(connection: BaseDatabaseWrapper, rows: Sequence[Row], *, savepoint: 
     if connection.vendor == "sqlite":
         values = [value for row in rows for value in (now, row.event_count, row.payload)]
         place = ", ".join(["(?, ?, ?, 0)"] * len(rows))
-        connection.connection.execute(f"{_into(connection)} VALUES {place}", values)
+        connection.connection.execute(f"{into(connection)} VALUES {place}", values)
         return
-    # One at a time: a packet larger than the server takes would end the connection.
+    _insert_mysql(connection, rows, now)
+
+
+def _insert_mysql(connection: BaseDatabaseWrapper, rows: Sequence[Row], now: Any) -> None:
+    """One at a time: a packet larger than the server takes would end the connection."""
+    sql = f"{into(connection)} VALUES (%s, %s, %s, 0)"
+    with_commit = connection.vendor == "mysql" and mysql.takes_several(connection)
+    *first, last = [(now, row.event_count, row.payload) for row in rows]
     with quiet(connection), connection.cursor() as cursor:
-        for row in rows:
-            sql = f"{_into(connection)} VALUES (%s, %s, %s, 0)"
-            cursor.execute(sql, (now, row.event_count, row.payload))
+        for values in first if with_commit else [*first, last]:
+            cursor.execute(sql, values)
+    if with_commit:
+        mysql.insert_and_commit(connection, sql, last)
 
 
-def _into(connection: BaseDatabaseWrapper) -> str:
+def into(connection: BaseDatabaseWrapper) -> str:
+    """The beginning of our INSERT."""
     quote = connection.ops.quote_name
     columns = ", ".join(map(quote, ("created_at", "event_count", "payload", "attempts")))
     return f"INSERT INTO {quote(Outbox._meta.db_table)} ({columns})"
@@ -152,19 +162,20 @@ def _insert_and_commit_postgresql(
 ) -> None:
     """Savepoint, INSERT, release and COMMIT as one string: one round trip instead of four.
 
-    Everything in it is a number, a time or hexadecimal made here, so nothing needs quoting. The
-    `commit()` that follows finds no transaction open and costs nothing.
+    The `commit()` that follows finds no transaction open and costs nothing.
     """
-    now = datetime.now(UTC).isoformat()
-    values = ", ".join(
-        f"('{now}'::timestamptz, {row.event_count}, decode('{row.payload.hex()}', 'hex'), 0)"
-        for row in rows
-    )
-    sql = f"{_into(connection)} VALUES {values}; COMMIT"
+    values = ", ".join(f"({values_of(row)})" for row in rows)
+    sql = f"{into(connection)} VALUES {values}; COMMIT"
     if savepoint:
         sql = sql.replace("; COMMIT", "; RELEASE SAVEPOINT audit_log; COMMIT")
         sql = f"SAVEPOINT audit_log; {sql}"
     postgresql.execute(connection, sql)
+
+
+def values_of(row: Row) -> str:
+    """A row in PostgreSQL's words: numbers, a time and hexadecimal, so nothing needs quoting."""
+    now = datetime.now(UTC).isoformat()
+    return f"'{now}'::timestamptz, {row.event_count}, decode('{row.payload.hex()}', 'hex'), 0"
 
 
 def _still_open(connection: BaseDatabaseWrapper, error: Exception) -> bool:

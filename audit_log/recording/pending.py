@@ -19,7 +19,8 @@ from django.db.backends.signals import connection_created
 from audit_log import signals
 from audit_log.events import Event
 from audit_log.exceptions import RecordingFailed
-from audit_log.recording import losses, mysql, nudge, outbox, postgresql, spool
+from audit_log.recording import beginning, losses, mysql, nudge, outbox, postgresql, spool
+from audit_log.recording.joined import Joined
 
 
 class Mark:
@@ -156,9 +157,20 @@ def add(connection: BaseDatabaseWrapper, event: Event) -> None:
         _append(connection, event)
 
 
+def add_stored(connection: BaseDatabaseWrapper, event: Event) -> None:
+    """An event whose batch went along with the write (`recording.joined`)."""
+    work = work_of(connection)
+    work.written.append((work.mark(connection.savepoint_state), event))
+    _announce(connection, event)
+
+
 def _append(connection: BaseDatabaseWrapper, event: Event) -> None:
     work = work_of(connection)
     work.items.append((work.mark(connection.savepoint_state), event))
+    _announce(connection, event)
+
+
+def _announce(connection: BaseDatabaseWrapper, event: Event) -> None:
     for listener in _taps:
         listener.captured(event)
     if not signals.captured.receivers:
@@ -175,23 +187,29 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool:
     return connection.in_atomic_block or not connection.get_autocommit()
 
 
-def bracket(connection: BaseDatabaseWrapper, *, logged: bool = False) -> Bracket:
+def bracket(
+    connection: BaseDatabaseWrapper, *, logged: bool = False, joined: Joined | None = None
+) -> Bracket:
     """A transaction around one write in autocommit; nothing at all inside somebody's own.
 
     Its BEGIN and COMMIT stay out of the project's query log, except that `logged` ones stand in
-    for those of Django's own method, which finds itself in a transaction already.
+    for those of Django's own method, which finds itself in a transaction already. What is `joined`
+    may do without.
     """
-    return Bracket(connection, logged=logged)
+    return Bracket(connection, logged=logged, joined=joined)
 
 
 class Bracket:
     """What `bracket` gives: a context manager that each write enters, so not a generator."""
 
-    __slots__ = ("_block", "_connection", "_logged")
+    __slots__ = ("_block", "_connection", "_joined", "_logged")
 
-    def __init__(self, connection: BaseDatabaseWrapper, *, logged: bool) -> None:
+    def __init__(
+        self, connection: BaseDatabaseWrapper, *, logged: bool, joined: Joined | None
+    ) -> None:
         self._connection = connection
         self._logged = logged
+        self._joined = joined
         self._block: transaction.Atomic | None = None
 
     def __enter__(self) -> None:
@@ -207,11 +225,11 @@ class Bracket:
             if driver is None:
                 self._block.__enter__()
                 return
-            driver.arm(connection)
+            driver.arm(connection, self._joined)
             try:
                 self._block.__enter__()
             finally:
-                driver.disarm(connection)
+                beginning.disarm(connection)
 
     def __exit__(
         self,
@@ -224,7 +242,7 @@ class Bracket:
             if isinstance(error, RecordingFailed):
                 _doom(connection, error)
             return
-        postgresql.end_late(connection)
+        beginning.end(connection)
         if self._logged or (kind is None and connection.run_on_commit):
             block.__exit__(kind, error, trace)  # the project's own callbacks run in there: log them
             return
@@ -330,8 +348,11 @@ def _with_flush(connection: BaseDatabaseWrapper, commit: Callable[[], None]) -> 
         commit()  # which rolls back, and says nothing
         work.undo()
         return
-    _flush(connection, work)
-    commit()
+    try:
+        _flush(connection, work)
+        commit()
+    finally:
+        mysql.commit_again(connection)
     refused, any_events = work.refused, bool(work.written)
     work.settle()
     if refused:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, Final
 
+from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+from audit_log.models import Outbox
+from audit_log.recording import beginning
 
 _IDLE, _IN_TRANSACTION, _IN_ERROR = 0, 2, 3  # libpq's PGTransactionStatusType
 _FATAL: Final = 7  # libpq's PGRES_FATAL_ERROR
-# What Django calls instead, on databases whose driver stays in autocommit (SQLite).
-_BEGIN_HOOK: Final = "_start_transaction_under_autocommit"
+# SQLSTATE classes: the connection, a rollback of the server's, an operator's doing.
+_NOT_OURS: Final = frozenset({"08", "40", "57"})
+_WAITED: Final = "55P03"  # for a lock that was not to be had
 
 
 def is_in_error(connection: BaseDatabaseWrapper) -> bool:
@@ -65,15 +70,12 @@ def _send(driver: Any, sql: bytes) -> None:
             raise error_of(result)
 
 
-class Begin:
-    """A wrapper of `connection.execute_wrapper`: BEGIN travels with the first statement.
+class Begin(beginning.Begin):
+    """BEGIN travels with the first statement, and the driver need not be told twice how to behave.
 
-    One round trip less for each write in autocommit, and the driver need not be told twice how
-    to behave. Harmless where it stays on: it asks the server's own state.
+    Harmless where it stays on: it asks the server's own state. A first statement that takes its
+    batch along needs no BEGIN.
     """
-
-    def __init__(self, connection: BaseDatabaseWrapper) -> None:
-        self._connection = connection
 
     def __call__(
         self,
@@ -86,6 +88,14 @@ class Begin:
         driver = self._connection.connection
         if _status(driver) != _IDLE:
             return execute(sql, params, many, context)
+        if self._joining is not None and not many and isinstance(sql, str):
+            joining, self._joining = self._joining, None
+            statement = joining.statement(sql)  # may have asked the server
+            if _status(driver) != _IDLE:
+                return execute(sql, params, many, context)
+            if statement is not None and self._is_sent(execute, statement, params, context):
+                joining.sent(context["cursor"].rowcount)
+                return None
         if many or not isinstance(sql, str):
             _send(driver, b"BEGIN")
             return execute(sql, params, many, context)
@@ -93,31 +103,41 @@ class Begin:
         context["cursor"].cursor.nextset()  # from BEGIN's result to the statement's
         return result
 
+    def _is_sent(self, execute: Any, statement: str, params: Any, context: dict[str, Any]) -> bool:
+        """Whether the statement with its batch went through; if not, it is sent without.
 
-def arm(connection: BaseDatabaseWrapper) -> None:
+        A failed one has done nothing. Where the error may be of our part, the project's own
+        statement has to be given its chance; else it is the project's error.
+        """
+        flag = self._connection.errors_occurred
+        try:
+            execute(statement, params, False, context)  # noqa: FBT003 - Django's signature
+        except Error as error:
+            if not _may_be_ours(error.__cause__):
+                raise
+            self._connection.errors_occurred = flag
+            return False
+        return True
+
+
+def _may_be_ours(error: Any) -> bool:
+    """Whether a statement that took its batch along may have failed because of it."""
+    state = getattr(error, "sqlstate", None) or ""
+    if not state or state[:2] in _NOT_OURS or state == _WAITED:
+        return False
+    table = error.diag.table_name
+    return table is None or table == Outbox._meta.db_table
+
+
+def arm(connection: BaseDatabaseWrapper, joining: beginning.Joining | None = None) -> None:
     """Let the transaction that is entered next begin with its first statement, where that can be.
 
-    Not where statements are looked at on the way (the query log, wrappers of the project's), and
-    not where the driver binds on the server, which takes one statement at a time.
+    Not where statements are looked at on the way, and not where the driver binds on the server,
+    which takes one statement at a time.
     """
     connection.ensure_connection()
     if _may_begin_late(connection):
-        wrappers = connection.execute_wrappers
-        setattr(connection, _BEGIN_HOOK, lambda: wrappers.append(Begin(connection)))
-
-
-def disarm(connection: BaseDatabaseWrapper) -> None:
-    """The transaction has been entered."""
-    if hasattr(connection, _BEGIN_HOOK):
-        delattr(connection, _BEGIN_HOOK)
-
-
-def end_late(connection: BaseDatabaseWrapper) -> None:
-    """As the transaction ends: take the wrapper off again."""
-    if connection.execute_wrappers:
-        connection.execute_wrappers = [
-            wrapper for wrapper in connection.execute_wrappers if not isinstance(wrapper, Begin)
-        ]
+        beginning.arm_late(connection, Begin(connection, joining))
 
 
 def _may_begin_late(connection: BaseDatabaseWrapper) -> bool:
@@ -126,8 +146,7 @@ def _may_begin_late(connection: BaseDatabaseWrapper) -> bool:
         hasattr(driver, "pgconn")
         and driver.autocommit
         and _status(driver) == _IDLE
-        and not connection.execute_wrappers
-        and not connection.queries_logged
+        and not beginning.is_watched(connection)
         and not connection.settings_dict["OPTIONS"].get("server_side_binding")
         and not driver.pgconn.pipeline_status
     )

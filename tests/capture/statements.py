@@ -101,11 +101,21 @@ def _mysqlclient(seen: list[str]) -> Iterator[None]:
 
 
 def kinds(seen: list[str]) -> list[str]:
-    """The first word of each statement; PostgreSQL's one string by the words of its parts."""
-    # Elsewhere a text is one statement, and encrypted bytes in it may hold anything.
-    several = connections[DEFAULT_DB_ALIAS].vendor == "postgresql"
-    parts = ([text] if not several else text.split("; ") for text in seen)
-    return [" ".join(part.split(None, 1)[0].upper() for part in each) for each in parts]
+    """The first word of each statement; of a message of several, those of its parts."""
+    return [" ".join(part.split(None, 1)[0].upper() for part in _parts(text)) for text in seen]
+
+
+def _parts(text: str) -> list[str]:
+    vendor = connections[DEFAULT_DB_ALIAS].vendor
+    if vendor == "postgresql":
+        return text.split("; ")
+    if vendor != "mysql":
+        return [text]
+    # Encrypted bytes in an INSERT may hold anything: only what we put before and behind counts.
+    parts = text.split("; ", 1) if text.startswith("BEGIN; ") else [text]
+    if parts[-1].endswith("; COMMIT"):
+        parts[-1:] = parts[-1].rsplit("; ", 1)
+    return parts
 
 
 def savepoint(using: str = DEFAULT_DB_ALIAS) -> str:

@@ -238,7 +238,7 @@ def test_commit_that_fails_may_be_tried_again():
 def test_outbox_that_refuses_lets_the_change_commit_and_spools(settings: Any, tmp_path: Path):
     """flush_fails_allow"""
     settings.AUDIT_LOG = {**settings.AUDIT_LOG, "SPOOL_DIR": str(tmp_path / "spool")}
-    with mock.patch.object(outbox, "_into", return_value="INSERT INTO no_such_table"):
+    with mock.patch.object(outbox, "into", return_value="INSERT INTO no_such_table"):
         Category.objects.create(name="1")
     assert Category.objects.count() == 1
     assert len(waiting()) == 1
@@ -250,7 +250,7 @@ def test_outbox_that_refuses_fails_the_transaction_where_asked_for(settings: Any
     """flush_fails_block"""
     settings.AUDIT_LOG = {**settings.AUDIT_LOG, "ON_FAILURE": "block"}
     with (
-        mock.patch.object(outbox, "_into", return_value="INSERT INTO no_such_table"),
+        mock.patch.object(outbox, "into", return_value="INSERT INTO no_such_table"),
         pytest.raises(RecordingFailed),
         transaction.atomic(),
     ):

@@ -152,7 +152,7 @@ def test_ten_saves_in_a_transaction_are_one_insert_at_commit(events: list[Event]
             before = kinds(seen)
         after = kinds(seen[len(before) :])
     assert before == ["BEGIN", *["UPDATE"] * 10]
-    assert after == _saved()[2:]
+    assert " ".join(after) == " ".join(_saved()[2:])
     assert sum(OUTBOX in text for text in seen) == 1
     assert len(events) == 10
 
@@ -440,8 +440,10 @@ def test_row_recreated_after_its_delete_is_one_transaction(events: list[Event]):
     with statements() as seen:
         category.save()
     assert [e.action for e in events] == ["create", "delete", "create"]
-    # On PostgreSQL BEGIN travels with the UPDATE.
-    assert " ".join(kinds(seen)) == " ".join([*_saved()[:2], "INSERT", *_saved()[2:]])
+    if connection.vendor == "postgresql":  # the UPDATE took its batch along, in vain
+        assert kinds(seen) == ["WITH", "BEGIN INSERT", *_saved()[2:]]
+    else:
+        assert " ".join(kinds(seen)) == " ".join([*_saved()[:2], "INSERT", *_saved()[2:]])
 
 
 def test_force_insert_of_a_loaded_row_is_refused_as_without_us(events: list[Event]):

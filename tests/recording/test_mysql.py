@@ -1,11 +1,13 @@
-"""Transactions of ours that begin by BEGIN, on MariaDB and MySQL."""
+"""BEGIN that travels with the first statement, COMMIT with the last, on MariaDB and MySQL."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from audit_log.models import Outbox
 from tests.capture.statements import kinds, statements
@@ -30,7 +32,7 @@ def test_save_in_autocommit_turns_nothing_off_and_on():
     with statements() as seen:
         category.save()
         assert connection.connection.get_autocommit()
-    assert kinds(seen) == ["BEGIN", "UPDATE", "INSERT", "COMMIT"]
+    assert kinds(seen) == ["BEGIN UPDATE", "INSERT COMMIT"]
     assert connection.get_autocommit()
     assert not _in_transaction()
     assert not hasattr(connection, "_start_transaction_under_autocommit")
@@ -54,12 +56,16 @@ def test_begin_that_fails_leaves_the_connection_as_it_was(monkeypatch: pytest.Mo
 
     category = Category.objects.create(name="n")
 
-    def gone(*_: Any) -> None:
-        raise OperationalError(2006, "Server has gone away")
-
     driver = type(connection.connection)
+    query = driver.query
+
+    def gone(self: Any, text: Any) -> Any:
+        if bytes(text).startswith(b"BEGIN"):
+            raise OperationalError(2006, "Server has gone away")
+        return query(self, text)
+
     with monkeypatch.context() as patched:
-        patched.setattr(driver, "begin", gone)
+        patched.setattr(driver, "query", gone)
         category.name = "never"
         with pytest.raises(DatabaseError):
             category.save()
@@ -79,5 +85,60 @@ def test_where_the_project_is_out_of_autocommit_nothing_is_begun():
             transaction.commit()
     finally:
         connection.set_autocommit(True)
-    assert kinds(seen)[:3] == ["INSERT", "INSERT", "COMMIT"]
+    assert kinds(seen)[:2] == ["INSERT", "INSERT COMMIT"]
     assert Category.objects.count() == 1
+
+
+def test_create_reads_its_key_from_the_second_result():
+    with statements() as seen:
+        category = Category.objects.create(name="n")
+    assert kinds(seen) == ["BEGIN INSERT", "INSERT COMMIT"]
+    assert Category.objects.get() == category
+
+
+def test_commit_after_ours_is_sent_again():
+    connection.set_autocommit(False)
+    try:
+        Category.objects.create(name="1")
+        connection.set_autocommit(True)
+        with statements() as seen, transaction.atomic():
+            Category.objects.filter(name="none").exists()
+        assert kinds(seen)[-1] == "COMMIT"
+    finally:
+        connection.set_autocommit(True)
+
+
+def test_logged_queries_are_those_of_the_project_as_they_were():
+    category = Category.objects.create(name="old")
+    category.name = "new"
+    with CaptureQueriesContext(connection) as queries, statements() as seen:
+        category.save()
+    assert kinds(seen) == ["BEGIN", "UPDATE", "INSERT", "COMMIT"]
+    assert [query["sql"].split()[0] for query in queries] == ["UPDATE"]
+
+
+def test_constraint_that_the_second_statement_breaks_is_djangos_error():
+    with pytest.raises(IntegrityError):  # the driver's OperationalError 1048
+        Category.objects.create(name=None)  # type: ignore[misc]
+    assert not _in_transaction()
+    assert not Outbox.objects.exists()
+
+
+@pytest.fixture
+def one_statement_a_message() -> Iterator[None]:
+    options = connection.settings_dict["OPTIONS"]
+    connection.close()
+    connection.settings_dict["OPTIONS"] = {**options, "multi_statements": False}
+    yield
+    connection.close()
+    connection.settings_dict["OPTIONS"] = options
+
+
+@pytest.mark.usefixtures("one_statement_a_message")
+def test_driver_that_takes_one_statement_gets_one_at_a_time():
+    category = Category.objects.create(name="old")
+    category.name = "new"
+    with statements() as seen:
+        category.save()
+    assert kinds(seen) == ["BEGIN", "UPDATE", "INSERT", "COMMIT"]
+    assert Outbox.objects.count() == 2

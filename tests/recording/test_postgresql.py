@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, OperationalError, connection, transaction
+from django.db.models import Value
+from django.db.models.functions import Upper
 from django.test.utils import CaptureQueriesContext
 
 import audit_log
+from audit_log.events import Event, decode_batch
+from audit_log.exceptions import RecordingFailed
 from audit_log.models import Outbox
-from audit_log.recording import pending, postgresql
+from audit_log.privacy.encryption import key_ring
+from audit_log.recording import outbox, pending, postgresql, spool
 from tests.capture.statements import kinds, statements
 from tests.settings import DATABASE
 from tests.shop.models import Category, Country, Passport, Place, Stamp, Stock
@@ -23,6 +30,18 @@ pytestmark = [
 FLUSH = "SAVEPOINT INSERT RELEASE COMMIT"
 
 
+def _stored() -> list[Event]:
+    """The events of the outbox, as they were before they went in."""
+    found = []
+    for row in Outbox.objects.order_by("id"):
+        batch = decode_batch(key_ring().decrypt(outbox.PURPOSE, bytes(row.payload)))
+        found += [
+            msgspec.structs.replace(event, service=None, emitter=None, emitter_seq=None)
+            for event in batch
+        ]
+    return found
+
+
 @pytest.fixture(autouse=True)
 def _nothing_is_left_behind() -> Iterator[None]:
     yield
@@ -32,13 +51,127 @@ def _nothing_is_left_behind() -> Iterator[None]:
     assert not postgresql.has_work(connection)
 
 
-def test_save_in_autocommit_is_two_round_trips():
+def test_update_in_autocommit_is_one_statement_with_its_batch(events: list[Event]):
     category = Category.objects.create(name="old")
     category.name = "new"
     with statements() as seen:
         category.save()
-    assert kinds(seen) == ["BEGIN UPDATE", FLUSH]
+    assert kinds(seen) == ["WITH"]
     assert Category.objects.get().name == "new"
+    assert _stored() == events
+    assert events[-1].changes == {"name": ["old", "new"]}
+
+
+def test_update_by_an_expression_is_read_back_in_its_transaction(events: list[Event]):
+    category = Category.objects.create(name="old")
+    category.name = Upper(Value("new"))
+    with statements() as seen:
+        category.save()
+    assert kinds(seen) == ["BEGIN UPDATE", "SELECT", FLUSH]
+    assert events[-1].changes == {"name": ["old", "NEW"]}
+
+
+def test_update_of_a_row_that_is_gone_says_so_and_records_nothing(events: list[Event]):
+    category = Category.objects.create(name="old")
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM shop_category")
+    category.name = "new"
+    del events[:]
+    with pytest.raises(DatabaseError):
+        category.save(force_update=True)
+    assert events == []
+    assert len(_stored()) == 1
+
+
+def test_row_that_is_gone_is_inserted_again_and_is_a_creation(events: list[Event]):
+    category = Category.objects.create(name="old")
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM shop_category")
+    category.name = "new"
+    with statements() as seen:
+        category.save()
+    assert kinds(seen) == ["WITH", "BEGIN INSERT", FLUSH]
+    assert [event.action for event in events] == ["create", "create"]
+    assert _stored() == events
+
+
+def test_update_that_the_database_refuses_is_sent_once_and_raises_its_error():
+    Category.objects.create(name="taken")
+    category = Category.objects.create(name="free")
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE shop_category ADD CONSTRAINT only_one UNIQUE (name)")
+    try:
+        category.name = "taken"
+        with statements() as seen, pytest.raises(IntegrityError, match="only_one"):
+            category.save()
+        assert kinds(seen) == ["WITH"]
+        assert len(_stored()) == 2
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE shop_category DROP CONSTRAINT only_one")
+    assert Category.objects.filter(name="free").exists()
+
+
+@pytest.mark.parametrize("on_failure", ["allow", "block"])
+def test_outbox_that_refuses_the_batch_has_the_update_sent_again(
+    on_failure: str, settings: Any, tmp_path: Path
+):
+    settings.AUDIT_LOG = {
+        **settings.AUDIT_LOG,
+        "ON_FAILURE": on_failure,
+        "SPOOL_DIR": str(tmp_path / "spool"),
+    }
+    category = Category.objects.create(name="old")
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE audit_log_outbox RENAME TO elsewhere")
+    try:
+        category.name = "new"
+        if on_failure == "allow":
+            category.save()
+        else:
+            with pytest.raises(RecordingFailed):
+                category.save()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE elsewhere RENAME TO audit_log_outbox")
+    assert Category.objects.get().name == ("new" if on_failure == "allow" else "old")
+    assert len(spool.waiting()) == (1 if on_failure == "allow" else 0)
+
+
+def test_update_that_a_lock_keeps_waiting_waits_once(events: list[Event]):
+    category = Category.objects.create(name="old")
+    other = connection.copy()
+    try:
+        with other.cursor() as cursor:
+            cursor.execute("BEGIN; SELECT 1 FROM shop_category FOR UPDATE")
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '50ms'")
+        category.name = "new"
+        with statements() as seen, pytest.raises(OperationalError):
+            category.save()
+        assert kinds(seen) == ["WITH"]
+        with connection.cursor() as cursor:
+            cursor.execute("RESET lock_timeout")
+    finally:
+        other.close()
+    assert Category.objects.get().name == "old"
+    assert [event.action for event in events] == ["create"]
+
+
+def test_label_that_queries_makes_an_update_wait_for_its_transaction(events: list[Event]):
+    passport = Passport.objects.create(country=Country.objects.create(code="fr"))
+    here, there = (Place.objects.create(name=name) for name in ("here", "there"))
+    Stamp.objects.create(passport=passport, place=here)
+    stamp = Stamp.objects.get()
+    stamp.place_id = there.pk
+    with statements() as seen:
+        stamp.save()
+    words = " ".join(kinds(seen)).split()
+    assert words.count("BEGIN") == 1
+    assert words.count("UPDATE") == 1
+    assert words[-1] == "COMMIT"
+    assert _stored() == events
+    assert Stamp.objects.get().place == there
 
 
 def test_create_reads_its_key_from_the_second_result():
