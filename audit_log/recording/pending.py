@@ -244,11 +244,15 @@ class Bracket:
                 _doom(connection, error)
             return
         beginning.end(connection)
-        if self._logged or (kind is None and connection.run_on_commit):
-            block.__exit__(kind, error, trace)  # the project's own callbacks run in there: log them
-            return
-        with outbox.quiet(connection):
-            block.__exit__(kind, error, trace)
+        try:
+            # The project's own callbacks run in there: they are logged.
+            if self._logged or (kind is None and connection.run_on_commit):
+                block.__exit__(kind, error, trace)
+                return
+            with outbox.quiet(connection):
+                block.__exit__(kind, error, trace)
+        finally:
+            mysql.end(connection)
 
 
 def _doom(connection: BaseDatabaseWrapper, error: RecordingFailed) -> None:
