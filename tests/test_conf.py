@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +136,29 @@ def test_a_profile_keeps_longer_than_the_defaults(profile: str) -> None:
         ("ARCHIVE", "ftp://x/y", "s3://bucket/prefix"),
         ("ARCHIVE", "s3://", "s3://bucket/prefix"),
         ("ARCHIVE", "file://relative/path", "file:///folder"),
+        ("ARCHIVE", "file:relative", "file:///folder"),
+        ("ARCHIVE", "file:///srv/audit?x", "written %3F"),
+        ("ARCHIVE", "file:///srv/a#b", "written %3F"),
+        ("ARCHIVE", "file:///srv/%00", "file:///folder"),
+        ("ARCHIVE", "file:///" + "x" * 300, "too long"),
+        ("ARCHIVE", "s3://[::1", "s3://bucket/prefix"),
+        ("ARCHIVE", "s3://key:secret@bucket/x", "s3://bucket/prefix"),
+        ("ARCHIVE", "s3://bucket/a/../b", "s3://bucket/prefix"),
+        ("ARCHIVE", "s3://bucket/a//b", "s3://bucket/prefix"),
+        ("ARCHIVE", "s3://bucket/" + "x" * 200, "too long"),
+        ("RETENTION", {"database": timedelta.max, "cold": None, "delete": None}, "99999 at most"),
         ("ARCHIVE_OPTIONS", {"secret": "x"}, "endpoint"),
         ("ARCHIVE_OPTIONS", {"path_style": "yes"}, "path_style"),
+        ("ARCHIVE_OPTIONS", {"endpoint": "minio:9000"}, "https://minio.example:9000"),
+        ("ARCHIVE_OPTIONS", {"endpoint": "http://minio:port"}, "https://minio.example:9000"),
+        ("ARCHIVE_OPTIONS", {"endpoint": "http://[::1"}, "https://minio.example:9000"),
+        ("ARCHIVE_OPTIONS", {"region": ""}, "region"),
         ("DATABASE", "nowhere", "none of DATABASES"),
         ("ALERTS", {}, "list of rules"),
         ("ALERTS", [{}], "needs a name"),
+        ("ALERTS", [{"name": "a\nb"}], "printable"),
+        ("ALERTS", [{"name": "a", "group_by": ""}], "group_by cannot be ''"),
+        ("ALERTS", [{"name": "a", "group_by": False}], "group_by cannot be False"),
         ("ALERTS", [{"name": "a", "wen": 1}], "threshold"),
         ("ALERTS", [{"name": "a", "match": {"password": "x"}}], "match cannot be 'password'"),
         ("ALERTS", [{"name": "a", "match": {"status": "500"}}], "status is compared with int"),
