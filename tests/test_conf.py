@@ -52,6 +52,9 @@ def test_every_key_is_optional() -> None:
         ("INDEX_KEY", 7, "INDEX_KEY"),
         ("TENANT", 7, "dotted path"),
         ("SERVICE", 7, "must be a string"),
+        ("SERVICE", "", "must be a name"),
+        ("SERVICE", "pay\nments", "must be a name"),
+        ("QUEUE", "", "must be a name"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_key(key: str, value: Any, said: str) -> None:

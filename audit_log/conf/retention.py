@@ -99,7 +99,7 @@ def _period(key: str, value: Any) -> timedelta | None:
         raise ConfigurationError(f'AUDIT_LOG["{key}"] must be days such as "90d", not {value!r}.')
     if not timedelta(days=1) <= value <= _LONGEST:
         raise ConfigurationError(
-            f'AUDIT_LOG["{key}"] must be one day at least and {_LONGEST.days} at most, not {value!r}.'
+            f'AUDIT_LOG["{key}"] must be one day at least, {_LONGEST.days} at most, not {value!r}.'
         )
     return value
 

@@ -16,8 +16,8 @@ from django.db.models import Model
 
 from audit_log.conf import get_settings
 from audit_log.events import (
-    ACTOR_TYPES,
     ACTION,
+    ACTOR_TYPES,
     OUTCOMES,
     VERSION,
     Actor,

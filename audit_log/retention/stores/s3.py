@@ -32,8 +32,8 @@ _TAKEN: Final = {"PreconditionFailed", "412"}
 _NOT_THERE: Final = {"NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed", "405"}
 _NO_CONDITIONS: Final = {"NotImplemented", "501"}
 _ROLE: Final = (
-    "The role needs s3:PutObject, s3:GetObject, s3:GetObjectVersion where the bucket keeps versions, "
-    "and, of the bucket, s3:ListBucket."
+    "The role needs s3:PutObject, s3:GetObject, for a bucket with versions s3:GetObjectVersion, "
+    "and of the bucket s3:ListBucket."
 )
 _ADVICE: Final = {
     "NoSuchBucket": 'Create the bucket, or correct AUDIT_LOG["ARCHIVE"].',
