@@ -53,6 +53,8 @@ def test_every_key_is_optional() -> None:
         ("TENANT", 7, "dotted path"),
         ("SERVICE", 7, "must be a string"),
         ("SERVICE", "", "must be a name"),
+        ("SPOOL_DIR", "", "absolute path"),
+        ("SPOOL_DIR", "var/spool", "absolute path"),
         ("SERVICE", "pay\nments", "must be a name"),
         ("QUEUE", "", "must be a name"),
     ],

@@ -122,6 +122,8 @@ def _is_list(value: Any) -> bool:
 def _path(key: str, value: Any) -> Path:
     if not isinstance(value, (str, os.PathLike)):
         raise ConfigurationError(f'AUDIT_LOG["{key}"] must be a path, not {value!r}.')
+    if not Path(value).is_absolute():  # else another one for each process, by where it was started
+        raise ConfigurationError(f'AUDIT_LOG["{key}"] must be an absolute path, not {value!r}.')
     return Path(value)
 
 
