@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Any
 
@@ -10,7 +11,8 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags, Warning  # noqa: A004 - Django's names
 from django.db import DEFAULT_DB_ALIAS, connections, models, router
 
-from audit_log import conf, registry
+from audit_log import conf, events, registry
+from audit_log.conf.alerts import AlertRule
 from audit_log.conf.retention import Archive
 from audit_log.exceptions import ConfigurationError
 from audit_log.models import Outbox, Record
@@ -92,7 +94,7 @@ def _readable() -> bool:
 
 
 def check_patterns(**_: Any) -> list[CheckMessage]:
-    """audit_log.E004: a pattern of MODELS, EXCLUDE_MODELS or a *_FIELDS setting matches nothing."""
+    """audit_log.E004: a pattern of MODELS, EXCLUDE_MODELS, *_FIELDS or ALERTS matches nothing."""
     if not _readable():
         return []
     settings = conf.get_settings()
@@ -121,7 +123,34 @@ def check_patterns(**_: Any) -> list[CheckMessage]:
                         id="audit_log.E004",
                     )
                 )
-    return found
+    return [*found, *_check_rules(settings.alerts)]
+
+
+# Columns of which every value there can be is known.
+_VALUES = {"outcome": events.OUTCOMES, "actor_type": events.ACTOR_TYPES, "source": events.SOURCES}
+
+
+def _check_rules(rules: Iterable[AlertRule]) -> list[CheckMessage]:
+    """A rule that looks for what no record has would be silent for ever."""
+    return [
+        Error(
+            f'AUDIT_LOG["ALERTS"], {rule.name}: no record has the {column} {value!r}.',
+            hint=f"It can be {', '.join(sorted(_VALUES[column]))}."
+            if column in _VALUES
+            else "It is app.model, in lower case.",
+            id="audit_log.E004",
+        )
+        for rule in rules
+        for column, values in rule.match.items()
+        for value in map(str, values)
+        if (column == "target_type" and value != value.lower())
+        or not any(_is_like(one, value) for one in _VALUES.get(column, [value]))
+    ]
+
+
+def _is_like(value: str, wanted: str) -> bool:
+    """As `alerts.matching` compares them."""
+    return value == wanted or (wanted.endswith("*") and value.startswith(wanted[:-1]))
 
 
 def check_middleware(**_: Any) -> list[CheckMessage]:

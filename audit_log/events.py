@@ -25,6 +25,7 @@ from audit_log.exceptions import EncodingError, UnknownVersion
 VERSION: Final = 1
 ACTION: Final = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 OUTCOMES: Final = frozenset({"success", "failure", "denied", "unknown"})
+ACTOR_TYPES: Final = frozenset({"user", "admin", "service", "system", "anonymous"})
 SOURCES: Final = frozenset(
     {"orm", "request", "auth", "task", "command", "explicit", "trigger", "import"}
 )

@@ -66,10 +66,13 @@ TEMPLATES = [
     },
 ]
 
-# sqlite:///path, postgres://…, mysql://…
+# sqlite:///path, postgres://…, mysql://… Here and below, a variable that is empty is as one that is
+# not there: that is how composing tools pass on what nobody has set.
 DATABASES: dict[str, dict[str, Any]] = {
     "default": servers.database(
-        env.db_url("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'bank.sqlite3'}")
+        env.db_url_config(
+            env.str("DATABASE_URL", default="") or f"sqlite:///{VAR_DIR / 'bank.sqlite3'}"
+        )
     ),
 }
 # The ledger may have a database of its own, on any engine.
@@ -109,7 +112,7 @@ REST_FRAMEWORK = {
 
 # The memory of one process, which is what `make demo` needs. A site and workers that are processes
 # of their own need a broker: redis://… or amqp://…
-CELERY_BROKER_URL: str = env.str("CELERY_BROKER_URL", default="memory://")
+CELERY_BROKER_URL: str = env.str("CELERY_BROKER_URL", default="") or "memory://"
 CELERY_TASK_DEFAULT_QUEUE: str = env.str("CELERY_QUEUE", default="bank")
 # "quorum" for a RabbitMQ of several nodes; others have no such thing and ignore it.
 CELERY_TASK_DEFAULT_QUEUE_TYPE: str = env.str("CELERY_QUEUE_TYPE", default="classic")
@@ -156,7 +159,7 @@ AUDIT_LOG: dict[str, Any] = {
     # Newest first. Without them keys are made from SECRET_KEY, which `check --deploy` refuses.
     "ENCRYPTION_KEYS": env.dict("AUDIT_LOG_ENCRYPTION_KEYS", default={}),
     "ON_FAILURE": env.str("AUDIT_LOG_ON_FAILURE", default="allow"),
-    "SPOOL_DIR": env.str("AUDIT_LOG_SPOOL_DIR", default=str(VAR_DIR / "spool")),
+    "SPOOL_DIR": env.str("AUDIT_LOG_SPOOL_DIR", default="") or str(VAR_DIR / "spool"),
     "REQUESTS": env.str("AUDIT_LOG_REQUESTS", default="notable"),
     "REQUEST_BODY": env.str("AUDIT_LOG_REQUEST_BODY", default="redacted"),
     "ALERTS": [
@@ -173,7 +176,7 @@ AUDIT_LOG: dict[str, Any] = {
     ],
     # A folder beside the database; a real server names a bucket, s3://bucket/prefix. boto3 finds
     # the credentials; an endpoint is for stores other than AWS.
-    "ARCHIVE": env.str("AUDIT_LOG_ARCHIVE", default=(VAR_DIR / "archive").as_uri()),
+    "ARCHIVE": env.str("AUDIT_LOG_ARCHIVE", default="") or (VAR_DIR / "archive").as_uri(),
 }
 if has_own_ledger:
     AUDIT_LOG["DATABASE"] = "audit"

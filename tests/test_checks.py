@@ -267,6 +267,28 @@ APART = {"DATABASE": "other"}
 ROUTER = "audit_log.router.AuditRouter"
 
 
+@pytest.mark.parametrize(
+    ("match", "said"),
+    [
+        ({"outcome": ["failure", "failed"]}, "outcome 'failed'"),
+        ({"actor_type": "Admin"}, "actor_type 'Admin'"),
+        ({"source": "sql*"}, "source 'sql*'"),
+        ({"target_type": "shop.Customer"}, "target_type 'shop.Customer'"),
+    ],
+)
+def test_rule_that_looks_for_what_no_record_has_is_e004(match, said):
+    with override_settings(AUDIT_LOG={"ALERTS": [{"name": "mine", "match": match}]}):
+        (message,) = check_patterns()
+    assert (message.id, message.level) == ("audit_log.E004", checks.ERROR)
+    assert f"mine: no record has the {said}" in message.msg
+
+
+def test_rule_that_looks_for_what_there_can_be_is_clean():
+    match = {"outcome": "f*", "actor_type": ["admin", "user"], "path": "/A*", "status": 500}
+    with override_settings(AUDIT_LOG={"ALERTS": [{"name": "mine", "match": match}]}):
+        assert check_patterns() == []
+
+
 def test_ledger_apart_with_its_router_is_clean():
     """J5."""
     with override_settings(AUDIT_LOG=APART, DATABASE_ROUTERS=[ROUTER]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,11 @@ def test_every_key_is_optional() -> None:
         ("INDEX_KEY", 7, "INDEX_KEY"),
         ("TENANT", 7, "dotted path"),
         ("SERVICE", 7, "must be a string"),
+        ("SERVICE", "", "must be a name"),
+        ("SPOOL_DIR", "", "absolute path"),
+        ("SPOOL_DIR", "var/spool", "absolute path"),
+        ("SERVICE", "pay\nments", "must be a name"),
+        ("QUEUE", "", "must be a name"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_key(key: str, value: Any, said: str) -> None:
@@ -135,11 +141,29 @@ def test_a_profile_keeps_longer_than_the_defaults(profile: str) -> None:
         ("ARCHIVE", "ftp://x/y", "s3://bucket/prefix"),
         ("ARCHIVE", "s3://", "s3://bucket/prefix"),
         ("ARCHIVE", "file://relative/path", "file:///folder"),
+        ("ARCHIVE", "file:relative", "file:///folder"),
+        ("ARCHIVE", "file:///srv/audit?x", "written %3F"),
+        ("ARCHIVE", "file:///srv/a#b", "written %3F"),
+        ("ARCHIVE", "file:///srv/%00", "file:///folder"),
+        ("ARCHIVE", "file:///" + "x" * 300, "too long"),
+        ("ARCHIVE", "s3://[::1", "s3://bucket/prefix"),
+        ("ARCHIVE", "s3://key:secret@bucket/x", "s3://bucket/prefix"),
+        ("ARCHIVE", "s3://bucket/a/../b", "s3://bucket/prefix"),
+        ("ARCHIVE", "s3://bucket/a//b", "s3://bucket/prefix"),
+        ("ARCHIVE", "s3://bucket/" + "x" * 200, "too long"),
+        ("RETENTION", {"database": timedelta.max, "cold": None, "delete": None}, "99999 at most"),
         ("ARCHIVE_OPTIONS", {"secret": "x"}, "endpoint"),
         ("ARCHIVE_OPTIONS", {"path_style": "yes"}, "path_style"),
+        ("ARCHIVE_OPTIONS", {"endpoint": "minio:9000"}, "https://minio.example:9000"),
+        ("ARCHIVE_OPTIONS", {"endpoint": "http://minio:port"}, "https://minio.example:9000"),
+        ("ARCHIVE_OPTIONS", {"endpoint": "http://[::1"}, "https://minio.example:9000"),
+        ("ARCHIVE_OPTIONS", {"region": ""}, "region"),
         ("DATABASE", "nowhere", "none of DATABASES"),
         ("ALERTS", {}, "list of rules"),
         ("ALERTS", [{}], "needs a name"),
+        ("ALERTS", [{"name": "a\nb"}], "printable"),
+        ("ALERTS", [{"name": "a", "group_by": ""}], "group_by cannot be ''"),
+        ("ALERTS", [{"name": "a", "group_by": False}], "group_by cannot be False"),
         ("ALERTS", [{"name": "a", "wen": 1}], "threshold"),
         ("ALERTS", [{"name": "a", "match": {"password": "x"}}], "match cannot be 'password'"),
         ("ALERTS", [{"name": "a", "match": {"status": "500"}}], "status is compared with int"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 import shutil
 import subprocess
@@ -84,3 +85,23 @@ def test_no_file_names_the_place_it_was_written_at(project_files):
         str(path.relative_to(ROOT)) for path in project_files if places.search(path.read_bytes())
     ]
     assert found == []
+
+
+def test_bank_takes_an_empty_variable_for_a_missing_one(tmp_path):
+    """As docker-compose and others pass on what nobody has set."""
+    names = ("DATABASE_URL", "AUDIT_DATABASE_URL", "CELERY_BROKER_URL", "AUDIT_LOG_ARCHIVE")
+    environment = {**os.environ, **dict.fromkeys(names, ""), "BANK_VAR_DIR": str(tmp_path)}
+    environment["AUDIT_LOG_SPOOL_DIR"] = ""
+    code = (
+        "from example_project import settings as s; print(s.DATABASES['default']['NAME'], "
+        "s.CELERY_BROKER_URL, s.AUDIT_LOG['ARCHIVE'], s.AUDIT_LOG['SPOOL_DIR'])"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert printed.split() == [
+        f"{tmp_path}/bank.sqlite3",
+        "memory://",
+        f"file://{tmp_path}/archive",
+        f"{tmp_path}/spool",
+    ]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from rest_framework.exceptions import (
     AuthenticationFailed,
     NotAuthenticated,
+    ParseError,
     PermissionDenied,
     ValidationError,
 )
@@ -72,6 +73,13 @@ class PlainJSONParser(JSONParser):
     """The same for what is sent."""
 
     strict = True
+
+    def parse(self, stream: Any, *args: Any, **kwargs: Any) -> Any:
+        """DRF's own lets Python's RecursionError through, which would be an error of ours."""
+        try:
+            return super().parse(stream, *args, **kwargs)
+        except RecursionError as error:
+            raise ParseError("The JSON is nested too deep.") from error
 
 
 class OneRenderer(DefaultContentNegotiation):

@@ -57,9 +57,10 @@ def _period(request: Request, default: timedelta) -> tuple[datetime, datetime]:
     try:
         until = moment_of("until", given["until"]) if "until" in given else datetime.now(UTC)
         since = moment_of("since", given["since"]) if "since" in given else until - default
+        # Shown in UTC, where the first and the last day of the calendar may not be days any more.
+        return since.astimezone(UTC), until.astimezone(UTC)
     except (SearchError, OverflowError) as error:
         raise ValidationError({"since": [str(error)]}) from error
-    return since, until
 
 
 class Counts(Resource):

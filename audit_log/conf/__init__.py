@@ -93,6 +93,15 @@ def _text(key: str, value: Any) -> str:
     return value
 
 
+def _name(key: str, value: Any) -> str:
+    """It stands in checkpoints, in the subjects of mails and in lines of logs."""
+    if not _text(key, value).strip() or not value.isprintable():
+        raise ConfigurationError(
+            f'AUDIT_LOG["{key}"] must be a name without line breaks and the like, not {value!r}.'
+        )
+    return str(value)
+
+
 def _flag(key: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ConfigurationError(f'AUDIT_LOG["{key}"] must be True or False, not {value!r}.')
@@ -113,6 +122,8 @@ def _is_list(value: Any) -> bool:
 def _path(key: str, value: Any) -> Path:
     if not isinstance(value, (str, os.PathLike)):
         raise ConfigurationError(f'AUDIT_LOG["{key}"] must be a path, not {value!r}.')
+    if not Path(value).is_absolute():  # else another one for each process, by where it was started
+        raise ConfigurationError(f'AUDIT_LOG["{key}"] must be an absolute path, not {value!r}.')
     return Path(value)
 
 
@@ -175,7 +186,7 @@ def _tenant(key: str, value: Any) -> str | Callable[..., str | None] | None:
 
 
 _READERS: Final[dict[str, Callable[[str, Any], Any]]] = {
-    "SERVICE": _text,
+    "SERVICE": _name,
     "ENABLED": _flag,
     "EXCLUDE_MODELS": _patterns,
     "OPEN_FIELDS": _patterns,
@@ -199,7 +210,7 @@ _READERS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "STREAMS": _retention.streams,
     "ALERTS": _alerts.alerts,
     "SPOOL_DIR": _path,
-    "QUEUE": lambda key, value: None if value is None else _text(key, value),
+    "QUEUE": lambda key, value: None if value is None else _name(key, value),
     "ENCRYPTION_KEYS": _keys,
     "INDEX_KEY": _key,
     "SIGNING_KEY": _key,

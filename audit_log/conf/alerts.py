@@ -18,7 +18,7 @@ COLUMNS: Final = (
 )
 MEASURES: Final = ("count", "sum(affected)")
 CHANNELS: Final = ("email", "log", "signal")
-_WINDOW: Final = re.compile(r"(\d{1,5})([smhd])")
+_WINDOW: Final = re.compile(r"([0-9]{1,5})([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _MAX_NAME: Final = 64
 
@@ -72,8 +72,11 @@ def _rule(where: str, raw: Any) -> AlertRule:
             f"{where} must be a dict with some of {', '.join(sorted(known))}, not {raw!r}."
         )
     name = raw.get("name")
-    if not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME:
-        raise ConfigurationError(f"{where} needs a name of {_MAX_NAME} characters at most.")
+    # It is stored, and stands in subjects and log lines: no line break, no NUL.
+    if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= _MAX_NAME:
+        raise ConfigurationError(
+            f"{where} needs a name of {_MAX_NAME} printable characters at most, not {name!r}."
+        )
     where = f"{where} ({name})"
     return AlertRule(
         **{option: _READERS[option](where, option, value) for option, value in raw.items()}
@@ -134,7 +137,9 @@ _READERS: Final[dict[str, Callable[[str, str, Any], Any]]] = {
     "measure": lambda where, option, raw: _one_of(where, option, raw, MEASURES),
     "threshold": _threshold,
     "window": _window,
-    "group_by": lambda where, option, raw: raw and _one_of(where, option, raw, COLUMNS),
+    "group_by": lambda where, option, raw: (
+        None if raw is None else _one_of(where, option, raw, COLUMNS)
+    ),
     "channels": _channels,
     "to": _texts,
 }

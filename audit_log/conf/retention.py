@@ -12,7 +12,12 @@ from urllib.parse import unquote, urlsplit
 
 from audit_log.exceptions import ConfigurationError
 
-_PERIOD: Final = re.compile(r"(\d{1,5})d")
+_PERIOD: Final = re.compile(r"([0-9]{1,5})d")
+_LONGEST: Final = timedelta(days=99_999)
+# Names are columns of ArchivePart, of 255 characters: the key of a part takes up to 135 of them.
+_MAX_PREFIX: Final = 120
+_MAX_PLACE: Final = 240
+_BUCKET: Final = re.compile(r"[A-Za-z0-9._-]{3,240}")
 NONE: Final = "none"
 _FROZEN: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})  # restoring takes hours
 STREAMS: Final = ("default", "audit_log")  # those there are until streams can be routed to
@@ -92,8 +97,10 @@ def _period(key: str, value: Any) -> timedelta | None:
         value = timedelta(days=int(match[1]))
     if not isinstance(value, timedelta):
         raise ConfigurationError(f'AUDIT_LOG["{key}"] must be days such as "90d", not {value!r}.')
-    if value < timedelta(days=1):
-        raise ConfigurationError(f'AUDIT_LOG["{key}"] must be one day at least, not {value!r}.')
+    if not timedelta(days=1) <= value <= _LONGEST:
+        raise ConfigurationError(
+            f'AUDIT_LOG["{key}"] must be one day at least, {_LONGEST.days} at most, not {value!r}.'
+        )
     return value
 
 
@@ -131,15 +138,37 @@ def archive(key: str, value: Any) -> Archive | str | None:
     """None (nothing leaves), "none" (purge without an archive), or where parts go."""
     if value is None or value == NONE:
         return value  # type: ignore[no-any-return]
-    parts = urlsplit(value) if isinstance(value, str) else None
-    if parts is not None and parts.scheme == "s3" and parts.netloc:
-        return Archive("s3", parts.netloc, parts.path.strip("/"))
-    if parts is not None and parts.scheme == "file" and not parts.netloc and len(parts.path) > 1:
-        return Archive("file", unquote(parts.path))
-    raise ConfigurationError(
-        f'AUDIT_LOG["{key}"] must be None, "none", "s3://bucket/prefix" or "file:///folder", '
-        f"not {value!r}."
-    )
+    found = _place(value) if isinstance(value, str) else None
+    if found is None:
+        raise ConfigurationError(
+            f'AUDIT_LOG["{key}"] must be None, "none", "s3://bucket/prefix" or "file:///folder", '
+            f"not {value!r}. In a path, ? and # are written %3F and %23."
+        )
+    if len(found.place) > _MAX_PLACE or len(found.prefix) > _MAX_PREFIX:
+        raise ConfigurationError(
+            f'AUDIT_LOG["{key}"] is too long: {_MAX_PREFIX} characters behind a bucket, and '
+            f"{_MAX_PLACE} for a folder, are the most."
+        )
+    return found
+
+
+def _place(url: str) -> Archive | None:
+    """What a URL names, or None where that is not one place whoever reads it."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    path = unquote(parts.path)
+    if "?" in url or "#" in url or "\0" in path:
+        return None
+    if parts.scheme == "s3" and _BUCKET.fullmatch(parts.netloc):
+        prefix = parts.path.strip("/")
+        odd = prefix and {"", ".", ".."} & set(prefix.split("/"))
+        return None if odd else Archive("s3", parts.netloc, prefix)
+    # A relative one would be another folder for each process, by where it was started.
+    if parts.scheme == "file" and not parts.netloc and path.startswith("/") and path.strip("/."):
+        return Archive("file", path)
+    return None
 
 
 def archive_options(key: str, value: Any) -> ArchiveOptions:
@@ -151,8 +180,13 @@ def archive_options(key: str, value: Any) -> ArchiveOptions:
         )
     for name, option in value.items():
         wanted: type = bool if name == "path_style" else str
-        if not isinstance(option, wanted):
+        if not isinstance(option, wanted) or option == "":
             raise ConfigurationError(f'AUDIT_LOG["{key}"]["{name}"] cannot be {option!r}.')
+    if not _is_url(value.get("endpoint", "https://s3")):
+        raise ConfigurationError(
+            f'AUDIT_LOG["{key}"]["endpoint"] must be such as "https://minio.example:9000", not '
+            f"{value['endpoint']!r}."
+        )
     if (storage := value.get("storage_class")) in _FROZEN:
         raise ConfigurationError(
             f'AUDIT_LOG["{key}"]["storage_class"] cannot be {storage!r}: a part is read back '
@@ -160,3 +194,11 @@ def archive_options(key: str, value: Any) -> ArchiveOptions:
             "and let a lifecycle rule of the bucket move parts on."
         )
     return ArchiveOptions(**value)
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, brackets that do not close
+        return False

@@ -17,6 +17,7 @@ from django.db.models import Model
 from audit_log.conf import get_settings
 from audit_log.events import (
     ACTION,
+    ACTOR_TYPES,
     OUTCOMES,
     VERSION,
     Actor,
@@ -38,7 +39,6 @@ _NAMES: Final = (
     *("labels", "affected", "request", "trace_id", "parent_id", "reason", "data", "subject"),
 )
 _TEXTS: Final = ("tenant", "trace_id", "parent_id", "reason", "subject")
-_ACTORS: Final = frozenset({"user", "admin", "service", "system", "anonymous"})
 _REQUEST: Final = frozenset(Request.__struct_fields__) - {"session"}  # a token of our own making
 _NUMBERS: Final = ("status", "duration_ms")
 _STRICTEST: Final = (Policy.EXCLUDED, Policy.MASKED, Policy.SEALED, Policy.OPEN)
@@ -138,8 +138,8 @@ def _actor(value: Any) -> Actor | None:
     if isinstance(value, Mapping):
         value = _struct(Actor, value, Actor.__struct_fields__)
     actor = as_actor(value)
-    if actor.type not in _ACTORS:
-        raise ValueError(f"An actor's type is one of {', '.join(sorted(_ACTORS))}.")
+    if actor.type not in ACTOR_TYPES:
+        raise ValueError(f"An actor's type is one of {', '.join(sorted(ACTOR_TYPES))}.")
     return actor
 
 

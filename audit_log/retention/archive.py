@@ -98,16 +98,28 @@ def _archive(name: str, using: str, result: Archived, progress: steps.Progress) 
     if policy.without_archive():
         result.purgeable += _release(name, using)
         return
-    # What was to be purged without an archive, and is still here, is archived after all.
-    ArchivePart.objects.using(using).filter(stream=name, state=State.PURGEABLE, key="").update(
-        state=State.PLANNED
-    )
     store = policy.open_store()
+    if store is None:
+        return
+    _take_up(name, store, using)
     last = _unfinished(using).filter(stream=name).last()
-    if store is None or last is None:
+    if last is None:
         return
     _sign(name, last.last, using)
     _Run(name, store, using, result, progress).go()
+
+
+def _take_up(stream: str, store: Store, using: str) -> None:
+    """Parts that were on their way under other settings go on from where they are under these."""
+    parts = ArchivePart.objects.using(using).filter(stream=stream)
+    # What was to be purged without an archive, and is still here, is archived after all.
+    released = parts.filter(state=State.PURGEABLE, record_id=None)
+    released.filter(key="").update(state=State.PLANNED)
+    released.filter(manifest_sha256="").update(state=State.WRITTEN)
+    released.update(state=State.VERIFIED)
+    # What was written and not yet proved when ARCHIVE still named another place.
+    elsewhere = parts.filter(state=State.WRITTEN).exclude(store=store.name)
+    elsewhere.update(state=State.PLANNED)
 
 
 def _sign(stream: str, last: int, using: str) -> None:

@@ -170,15 +170,23 @@ class _Purging:
         if store is None:
             return  # "none": purged without an archive
         if part.store != store.name:
+            then = "let ARCHIVE name that place for one run" if part.store else "run archive before"
             raise RetentionRefused(
                 f"Part {part} is in {part.store or 'no archive'}, which is not what "
-                'AUDIT_LOG["ARCHIVE"] names, so nobody can see that it is still there.'
+                'AUDIT_LOG["ARCHIVE"] names, so nobody can see that it is still there. To purge '
+                f"it, {then}."
             )
         data = read_small(store, parts.manifest_key(part.key))
         manifest = Manifest.parse(data)
         if manifest.digest != part.manifest_sha256 or manifest.sha256 != part.sha256:
             raise RetentionRefused(f"The manifest of part {part} is not the one on record.")
-        with store.open(part.key, part.version_id) as file:
+        if part.version_id and not store.exists(part.key, part.version_id):
+            raise RetentionRefused(
+                f"Version {part.version_id} of {store.name}/{part.key}, which was archived, is not "
+                "there any more. Its records are kept."
+            )
+        # What a reader sees now: a version behind a delete marker is about to be gone.
+        with store.open(part.key) as file:
             if file_digest(file, "sha256").hexdigest() != part.sha256:  # type: ignore[arg-type]
                 raise RetentionRefused(
                     f"{store.name}/{part.key} is not what was archived there: its checksum is "

@@ -117,6 +117,19 @@ def test_body_that_is_no_object_is_refused(opener, row, body):
     assert answer["Content-Type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize("body", ["[" * 16_000, '{"reason":' * 200_000])
+def test_body_that_is_nested_too_deep_is_refused(opener, row, body):
+    answer = opener.post(place(row), body, content_type="application/json")
+    assert answer.status_code == 400
+    assert answer["Content-Type"] == "application/problem+json"
+
+
+def test_body_that_is_too_large_is_refused(opener, row, settings):
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000
+    answer = post(opener, place(row), reason="x" * 2000)
+    assert (answer.status_code, answer["Content-Type"]) == (413, "application/problem+json")
+
+
 def test_form_is_not_taken(opener, row):
     assert opener.post(place(row), {"reason": "x"}).status_code == 415
 

@@ -170,6 +170,18 @@ def test_what_makes_no_sense_is_refused_by_name(reader, parameters, name, words)
 # Routes
 
 
+@pytest.mark.parametrize("path", ["statistics/", "statistics/routes/"])
+@pytest.mark.parametrize(
+    ("since", "until"),
+    [
+        ("0001-01-01T00:00:00+14:00", "0001-01-03"),
+        ("9999-12-30", "9999-12-31T23:59:59-14:00"),
+    ],
+)
+def test_moment_that_is_none_in_utc_is_refused(reader, path, since, until):
+    assert "since" in refused(reader, path, since=since, until=until)
+
+
 def count(route: str, milliseconds: int, times: int = 1, status: int = 200) -> None:
     for _ in range(times):
         usage.count(route, status, milliseconds)

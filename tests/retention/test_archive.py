@@ -15,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from audit_log import health
 from audit_log.conf.retention import Archive
 from audit_log.delivery import relay
+from audit_log.exceptions import StoreError
 from audit_log.ledger import checkpoints, heads
 from audit_log.ledger.verification import verify
 from audit_log.models import ArchivePart, Checkpoint, Record
@@ -369,3 +370,23 @@ def test_rows_are_read_a_page_at_a_time(folder, monkeypatch):
     assert sum("LIMIT 100" in read for read in reads) >= 24
     assert ranges() == [(0, 1_199)]
     assert sequences_in(folder) == list(range(1_200))
+
+
+def test_part_that_was_not_proved_is_written_anew_where_the_archive_is_now(
+    retained, tmp_path, monkeypatch
+):
+    """Written to a place that cannot be read back, then ARCHIVE was set right."""
+    retained(f"file://{tmp_path}/wrong")
+    days((3, 4), (2, 4), (0, 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(Directory, "open", _unreadable)
+        assert len(archive.run().failures) == 1
+    assert states() == ["written", "planned"]
+    retained(f"file://{tmp_path}/right")
+    assert archive.run().failures == []
+    assert states() == ["purgeable", "purgeable"]
+    assert sequences_in(tmp_path / "right") == list(range(8))
+
+
+def _unreadable(self: Directory, key: str, version_id: str = "") -> Any:
+    raise StoreError(f"{self.name}/{key}: permission denied.")

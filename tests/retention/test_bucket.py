@@ -56,3 +56,19 @@ def test_part_that_was_deleted_or_replaced_in_the_bucket_is_not_purged(s3, bucke
     assert Record.objects.filter(stream="default").count() == 4
     assert states() == ["purgeable"]
     assert verify().ok
+
+
+@pytest.mark.usefixtures("in_bucket")
+def test_part_behind_a_delete_marker_or_another_version_is_not_purged(s3, bucket_name):
+    """s3_deleted_after_verify: its version is still there, until a lifecycle rule takes it."""
+    days((40, 3), (0, 1))
+    archive.run()
+    (part,) = parts()
+    marker = s3.delete_object(Bucket=bucket_name, Key=part.key)
+    assert marker["DeleteMarker"]
+    assert "moved or deleted" in purge.run().failures[0]
+    s3.delete_object(Bucket=bucket_name, Key=part.key, VersionId=marker["VersionId"])
+    newer = s3.put_object(Bucket=bucket_name, Key=part.key, Body=gzip.compress(b"{}\n"))
+    assert "not what was archived" in purge.run().failures[0]
+    s3.delete_object(Bucket=bucket_name, Key=part.key, VersionId=newer["VersionId"])
+    assert (purge.run().total, verify().ok) == (3, True)

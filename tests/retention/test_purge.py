@@ -7,6 +7,7 @@ import re
 import threading
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 from django.db import connection, connections
@@ -15,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 
 from audit_log import health, testing
 from audit_log.delivery.relay import relay
-from audit_log.exceptions import RetentionRefused
+from audit_log.exceptions import RetentionRefused, StoreError
 from audit_log.ledger import checkpoints, heads
 from audit_log.ledger.merkle import Frontier
 from audit_log.ledger.verification import verify
@@ -387,6 +388,27 @@ def test_what_was_to_go_without_an_archive_does_not_once_there_is_one(retained, 
     assert "is in no archive" in purge.run().failures[0]
     archive.run()
     assert purge.run().total == 5
+
+
+@pytest.mark.parametrize("step", ["steps.write", "steps.verify", "bookkeeping.archived"])
+def test_what_was_released_on_its_way_is_archived_after_all(retained, tmp_path, monkeypatch, step):
+    """A folder in trouble, a night of "none", the folder again: no part is stuck for it."""
+    retained(f"file://{tmp_path}")
+    days((40, 5), (2, 5))
+    with monkeypatch.context() as patch:
+        patch.setattr(f"audit_log.retention.{step}", _out_of_order)
+        assert len(archive.run().failures) == 1
+    retained("none")
+    archive.run()
+    assert set(states()) == {"purgeable"}
+    retained(f"file://{tmp_path}")
+    assert archive.run().failures == []
+    assert len(bookkept("audit_log.archived")) == len(states())
+    assert (purge.run().total, verify().findings) == (5, [])
+
+
+def _out_of_order(*_: Any) -> Any:
+    raise StoreError("Out of order.")
 
 
 def test_streams_have_retentions_of_their_own(retained, tmp_path):

@@ -31,10 +31,14 @@ _BUFFER: Final = 256 * 1024
 _TAKEN: Final = {"PreconditionFailed", "412"}
 _NOT_THERE: Final = {"NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed", "405"}
 _NO_CONDITIONS: Final = {"NotImplemented", "501"}
+_ROLE: Final = (
+    "The role needs s3:PutObject, s3:GetObject, for a bucket with versions s3:GetObjectVersion, "
+    "and of the bucket s3:ListBucket."
+)
 _ADVICE: Final = {
     "NoSuchBucket": 'Create the bucket, or correct AUDIT_LOG["ARCHIVE"].',
-    "AccessDenied": "The role needs s3:PutObject, s3:GetObject and, of the bucket, s3:ListBucket.",
-    "403": "The role needs s3:GetObject and, of the bucket, s3:ListBucket.",
+    "AccessDenied": _ROLE,
+    "403": _ROLE,  # of a HEAD, which has no body to say more
     "InvalidObjectState": "It lies in a class that has to be restored before it can be read.",
     "ConditionalRequestConflict": "Another run is writing it; the next one will find it there.",
 }
