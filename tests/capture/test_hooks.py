@@ -133,7 +133,8 @@ def test_page_of_the_admin_has_the_signature_we_replace():
     parameters = ["self", "request", "context", "add", "change", "form_url", "obj"]
     assert _parameters(admin_pages._original) == parameters
     assert _parameters(options.ModelAdmin.render_change_form) == parameters
-    source = inspect.getsource(options.ModelAdmin._changeform_view)
+    admin: Any = options.ModelAdmin
+    source = inspect.getsource(admin._changeform_view)
     asked = source.index("has_view_or_change_permission(request, obj)")
     assert asked < source.index("self.render_change_form(")
     assert "obj=obj" in source[source.index("self.render_change_form(") :]

@@ -43,8 +43,10 @@ class ProductAdmin(_ModelAdmin):
         kwargs["extra_context"] = {"title": "A page of our own"}
         return super().change_view(request, object_id, *args, **kwargs)
 
-    def render_change_form(self, request: HttpRequest, context: Any, **options: Any) -> Any:
-        return super().render_change_form(request, {**context, "more": 1}, **options)
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
+    ) -> HttpResponse:
+        return super().render_change_form(request, {**context, "more": 1}, *args, **options)
 
 
 class CategoryAdmin(_ModelAdmin):

@@ -377,6 +377,7 @@ def test_allowed_view_that_cannot_be_written_is_spooled(
 ):
     """flush_fails_allow"""
     with _without_outbox():
+        response: Any
         if path == "awaited":
             response = async_to_sync(AsyncClient().get)(f"/{path}/{lamp.pk}/")
         else:
@@ -400,6 +401,7 @@ def test_blocked_view_that_cannot_be_written_is_not_shown(
     client = Client(raise_request_exception=False)
     asynchronous = AsyncClient(raise_request_exception=False)
     with _without_outbox():
+        response: Any
         if path == "awaited":
             response = async_to_sync(asynchronous.get)(f"/{path}/{lamp.pk}/")
         else:
