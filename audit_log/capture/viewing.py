@@ -83,10 +83,17 @@ def _noticing(
     **kwargs: Any,
 ) -> Any:
     found = method(*args, **kwargs)
-    seen = notice(found, *args, **kwargs)
-    if seen is not None and not any(seen is each for each in shown):
-        shown.append(seen)
-    return found
+
+    def remember(found: Any) -> Any:
+        seen = notice(found, *args, **kwargs)
+        if seen is not None and not any(seen is each for each in shown):
+            shown.append(seen)
+        return found
+
+    async def wait() -> Any:
+        return remember(await found)
+
+    return wait() if iscoroutine(found) else remember(found)
 
 
 def _object(found: Any, *args: Any, **kwargs: Any) -> Any:

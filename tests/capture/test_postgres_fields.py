@@ -12,7 +12,12 @@ from django.contrib.postgres.fields import (
     ArrayField,
     DateTimeRangeField,
     DecimalRangeField,
+    HStoreField,
     IntegerRangeField,
+)
+from django.contrib.postgres.signals import (
+    get_hstore_oids,
+    register_type_handlers,
 )
 from django.db import connection, models
 from django.db.backends.postgresql.psycopg_any import DateTimeTZRange, NumericRange
@@ -91,6 +96,49 @@ def test_arrays_and_ranges_go_through_the_life_of_a_row(shape: Any, events: list
     assert (events[3].changes or {})["words"] == [["a", "b", "a"], None]
     testing.relay()
     assert Record.objects.filter(target_type="shop.postgresshape").count() == 4
+
+
+@pytest.fixture
+def labels(on_postgres: None, db: None) -> Iterator[Any]:
+    """A model with an HStoreField, in a database that has the extension."""
+    with isolate_apps("tests.shop"):
+
+        class LabelShape(models.Model):
+            labels = HStoreField(default=dict)
+
+            class Meta:
+                app_label = "shop"
+
+            def __str__(self) -> str:
+                return "labels"
+
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE EXTENSION IF NOT EXISTS hstore")
+    get_hstore_oids.cache_clear()
+    register_type_handlers(connection)
+    audit_log.register(LabelShape)
+    with connection.schema_editor() as editor:
+        editor.create_model(LabelShape)
+    try:
+        yield LabelShape
+    finally:
+        registry._registered.pop(LabelShape)
+        get_hstore_oids.cache_clear()
+
+
+def test_stores_of_text_go_through_the_life_of_a_row(labels: Any, events: list[Event]):
+    """C11: a null among the values, the order of keys, a change in place."""
+    labels.objects.create(labels={"b": "1", "a": None})
+    assert events[0].changes == {"labels": [None, {"b": "1", "a": None}]}
+    row = labels.objects.get()
+    row.labels = {"a": None, "b": "1"}
+    row.save()
+    assert len(events) == 1
+    row.labels["c"] = "3"
+    row.save()
+    assert events[1].changes == {"labels": [{"b": "1", "a": None}, {"b": "1", "a": None, "c": "3"}]}
+    row.delete()
+    assert (events[2].changes or {})["labels"][1] is None
 
 
 def test_same_range_given_as_a_pair_or_text_is_no_change(shape: Any, events: list[Event]):

@@ -36,7 +36,9 @@ def seen(views: list[Event]) -> list[tuple[str | None, str | None]]:
 # --- class-based views of Django ---
 
 
-@pytest.mark.parametrize("path", ["detail", "own-object", "edit", "async-detail", "retrieve"])
+@pytest.mark.parametrize(
+    "path", ["detail", "own-object", "edit", "async-detail", "async-object", "retrieve"]
+)
 def test_class_that_shows_an_object_records_it(
     client: Client, lamp: Product, views: Views, path: str
 ):

@@ -208,6 +208,14 @@ class AsyncDetail(audit_log.ViewedMixin, View):
         return HttpResponse(found.name)
 
 
+class AsyncObject(audit_log.ViewedMixin, View):
+    async def get_object(self) -> Product:
+        return await Product.objects.aget(pk=self.kwargs["pk"])
+
+    async def get(self, request: HttpRequest, pk: int) -> HttpResponseBase:
+        return HttpResponse((await self.get_object()).name)
+
+
 # --- views of rest_framework ---
 
 
@@ -296,6 +304,7 @@ urlpatterns = [
     path("count/", CountOnly.as_view()),
     path("edit/<int:pk>/", EditProduct.as_view()),
     path("async-detail/<int:pk>/", AsyncDetail.as_view()),
+    path("async-object/<int:pk>/", AsyncObject.as_view()),
     path("retrieve/<int:pk>/", PlainRetrieve.as_view()),
     path("api/", include(router.urls)),
     path("admin/", admin.site.urls),
