@@ -52,7 +52,7 @@ def test_every_expression_is_recorded_as_what_the_row_holds(
     row = _row(title="t", big=1, extra={"a": 1})
     setattr(row, name, expression)
     row.save(update_fields=[name])
-    item = Values._meta.get_field(name)
+    item: Any = Values._meta.get_field(name)
     [field, [_, new]] = next(iter(_said(events[-1]).items()))
     assert field == name
     held = _held(row, name)

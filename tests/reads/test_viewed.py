@@ -12,7 +12,7 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import SynchronousOnlyOperation
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 from django.utils.functional import SimpleLazyObject
@@ -24,7 +24,16 @@ from audit_log.exceptions import RecordingFailed
 from audit_log.models import Outbox, Record
 from audit_log.recording import losses, spool
 from tests.capture.statements import statements
-from tests.shop.models import Broken, Category, CheapProduct, Person, Product, Shelf, Unlisted
+from tests.shop.models import (
+    Broken,
+    Category,
+    CheapProduct,
+    Country,
+    Person,
+    Product,
+    Shelf,
+    Unlisted,
+)
 
 Views = Callable[[], list[Event]]
 
@@ -435,7 +444,7 @@ def test_database_that_does_not_answer_is_as_an_outbox_that_refuses(
     settings.AUDIT_LOG = {**settings.AUDIT_LOG, "ON_FAILURE": policy}
 
     def refuse(self: Any) -> None:
-        raise OSError("no route to host")
+        raise OperationalError("no route to host")
 
     monkeypatch.setattr(pending.Bracket, "__enter__", refuse)
     if policy == "block":
@@ -444,3 +453,19 @@ def test_database_that_does_not_answer_is_as_an_outbox_that_refuses(
     else:
         audit_log.viewed(lamp)
     assert len(list(spool.waiting())) == (1 if policy == "allow" else 0)
+
+
+def test_test_that_may_not_use_the_database_leaves_no_file(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """L4: what Django's SimpleTestCase and pytest-django do about it."""
+    from audit_log.recording import pending
+
+    def refuse(self: Any) -> None:
+        raise AssertionError("Database connections are not allowed")
+
+    monkeypatch.setattr(pending.Bracket, "__enter__", refuse)
+    before = losses.counts().get("events_lost", 0)
+    audit_log.viewed(Country(code="DE", name="Germany"))
+    assert losses.counts()["events_lost"] == before + 1
+    assert not spool_dir.exists() or list(spool.waiting()) == []

@@ -193,6 +193,12 @@ def test_action_that_lists_what_belongs_to_an_object_shows_both(
     assert second.data == {"bulk": {"count": 1, "keys": [str(review.pk)]}}
 
 
+def test_rows_that_a_manager_stands_for_have_no_number(client: Client, lamp: Product, views: Views):
+    assert len(client.get("/api/products/managed/").json()) == 1
+    [event] = views()
+    assert (event.affected, event.data) == (None, {"bulk": {}})
+
+
 def test_view_set_keeps_the_methods_that_it_does_not_have(client: Client, lamp: Product):
     """rest_framework asks its views what they can by `hasattr`."""
 

@@ -247,6 +247,10 @@ class ProductViewSet(audit_log.ViewedMixin, viewsets.ModelViewSet[Product]):
         rows = self.get_object().reviews.all()
         return Response(self.get_serializer(rows, many=True).data)
 
+    @action(detail=False)
+    def managed(self, request: Request) -> Response:
+        return Response(self.get_serializer(Product.objects, many=True).data)
+
     @action(detail=True, methods=["post"])
     def touch(self, request: Request, pk: str) -> Response:
         self.get_object()
