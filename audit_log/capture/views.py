@@ -92,7 +92,10 @@ def _note_row(plan: Plan, instance: Model, said: dict[str, Any]) -> None:
 def _event_of_row(plan: Plan, instance: Model, pk: Any, said: dict[str, Any]) -> Event:
     # Not where the event goes: it may have been read from a replica.
     connection = connections[instance._state.db or DEFAULT_DB_ALIAS]
-    name = label(instance, connection)
+    try:
+        name = label(instance, connection)
+    except DatabaseFailure:
+        name = ""  # no connection to be had; who has seen what is still known
     return row_event(ACTION, plan, instance, Changes(), pk=pk, label=name, **said)
 
 

@@ -114,7 +114,8 @@ def labels(on_postgres: None, db: None) -> Iterator[Any]:
 
     with connection.cursor() as cursor:
         cursor.execute("CREATE EXTENSION IF NOT EXISTS hstore")
-    get_hstore_oids.cache_clear()
+    forget: Any = get_hstore_oids
+    forget.cache_clear()
     register_type_handlers(connection)
     audit_log.register(LabelShape)
     with connection.schema_editor() as editor:
@@ -123,7 +124,7 @@ def labels(on_postgres: None, db: None) -> Iterator[Any]:
         yield LabelShape
     finally:
         registry._registered.pop(LabelShape)
-        get_hstore_oids.cache_clear()
+        forget.cache_clear()
 
 
 def test_stores_of_text_go_through_the_life_of_a_row(labels: Any, events: list[Event]):

@@ -46,11 +46,11 @@ def test_children_given_to_a_parent_change_their_own_rows(
 ):
     """B1, E1: add, set, remove and clear of the many side."""
     root, one, two = tree
-    root.children.add(one, two)  # type: ignore[attr-defined]
-    root.children.set([one])  # type: ignore[attr-defined]
-    root.children.add(two, bulk=False)  # type: ignore[attr-defined]
-    root.children.remove(two, bulk=False)  # type: ignore[attr-defined]
-    root.children.clear()  # type: ignore[attr-defined]
+    root.children.add(one, two)
+    root.children.set([one])
+    root.children.add(two, bulk=False)
+    root.children.remove(two, bulk=False)
+    root.children.clear()
     given, taken = {"parent": [None, root.pk]}, {"parent": [root.pk, None]}
     assert _said(events) == [
         ("update", str(one.pk), given),
@@ -139,7 +139,7 @@ def test_key_that_is_changed_makes_another_row(events: list[Event]):
 
 def test_expression_saved_twice_counts_twice(events: list[Event]):
     """C6: before Django 6 the instance keeps the expression."""
-    stock = Stock.objects.create(name="s", amount=1)
+    stock: Any = Stock.objects.create(name="s", amount=1)
     stock.amount = F("amount") + 1
     stock.save()
     held = [Stock.objects.get().amount]
