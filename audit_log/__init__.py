@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from audit_log import testing
+    from audit_log.capture.viewing import ViewedMixin, views_of
+    from audit_log.capture.views import viewed
     from audit_log.reading.contents import contents
     from audit_log.reading.search import history, search
     from audit_log.recording.backfill import backfill
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from audit_log.schedule import beat_schedule
 
 _HOMES = {
+    "ViewedMixin": "audit_log.capture.viewing",
     "acting": "audit_log.recording.explicit",
     "audited": "audit_log.registry",
     "backfill": "audit_log.recording.backfill",
@@ -29,9 +32,12 @@ _HOMES = {
     "search": "audit_log.reading.search",
     "suspended": "audit_log.recording.explicit",
     "unregister": "audit_log.registry",
+    "viewed": "audit_log.capture.views",
+    "views_of": "audit_log.capture.viewing",
 }
 
 __all__ = [
+    "ViewedMixin",
     "acting",
     "audited",
     "backfill",
@@ -44,6 +50,8 @@ __all__ = [
     "suspended",
     "testing",
     "unregister",
+    "viewed",
+    "views_of",
 ]
 
 

@@ -6,7 +6,7 @@ worse than none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from functools import partial
@@ -18,7 +18,13 @@ from audit_log.events import VERSION, Actor, Event, Request, emitter
 
 
 class Scope(Protocol):
-    """The HTTP request we are in, as `capture.requests` knows it."""
+    """The HTTP request we are in, as `capture.requests` knows it.
+
+    `views` holds what it has shown until it has `ended` (`capture.views`); None is nothing yet.
+    """
+
+    ended: bool
+    views: dict[Hashable, Any] | None
 
     def actor(self) -> Actor | None:
         """Who is logged in now; logs nobody in and marks no session as read."""

@@ -9,7 +9,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_asy
 from django.http import HttpRequest, HttpResponseBase
 
 from audit_log import context
-from audit_log.capture import requests
+from audit_log.capture import requests, views
 
 
 class AuditMiddleware:
@@ -33,7 +33,7 @@ class AuditMiddleware:
         leave = _enter(scope)
         try:
             response: HttpResponseBase = self.get_response(request)
-            requests.finish(scope, response)
+            _finish(scope, response)
         except BaseException:
             requests.abandon(scope)
             raise
@@ -48,9 +48,9 @@ class AuditMiddleware:
         leave = _enter(scope)
         try:
             response: HttpResponseBase = await self.get_response(request)
-            if requests.is_notable(scope, response.status_code):
+            if scope.views is not None or requests.is_notable(scope, response.status_code):
                 # Reading the user may query, which the event loop must not wait for.
-                await sync_to_async(requests.finish)(scope, response)
+                await sync_to_async(_finish)(scope, response)
             else:
                 requests.finish(scope, response)
         except BaseException:
@@ -64,3 +64,9 @@ class AuditMiddleware:
 def _enter(scope: requests.RequestScope) -> Callable[[], None]:
     # Nothing of an earlier request on this thread survives, whatever it left behind.
     return context.enter(context.Context(scope=scope, trace_id=scope.trace_id))
+
+
+def _finish(scope: requests.RequestScope, response: HttpResponseBase) -> None:
+    if scope.views is not None:
+        views.write(scope)  # before anybody gets what was seen; may refuse to let it go
+    requests.finish(scope, response)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -32,6 +33,8 @@ class Scope:
 
     def __init__(self) -> None:
         self.asked = 0
+        self.ended = False
+        self.views: dict[Hashable, Any] | None = None
 
     def actor(self) -> Actor:
         self.asked += 1

@@ -15,6 +15,7 @@ import audit_log
 from audit_log import models
 
 PUBLIC = [
+    "ViewedMixin",
     "acting",
     "audited",
     "backfill",
@@ -27,6 +28,8 @@ PUBLIC = [
     "suspended",
     "testing",
     "unregister",
+    "viewed",
+    "views_of",
 ]
 
 

@@ -115,7 +115,7 @@ def row_event(
     **values: Any,
 ) -> Event:
     """The event of one changed row. `values` are other fields of Event."""
-    kind = type(instance)
+    kind = instance.__class__  # not type(): `request.user` is a lazy object
     if kind is not plan.model and kind._meta.proxy:
         values["data"] = {**(values.get("data") or {}), "proxy": kind._meta.label_lower}
     return context.new_event(

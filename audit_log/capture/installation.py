@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.apps import apps
 
 from audit_log.capture import auth, bulk, deletes, jobs, references, relations, saves
@@ -19,10 +21,21 @@ def install() -> None:
     jobs.install()
     if apps.is_installed("django.contrib.auth"):
         auth.install()
+    for room in _of_the_admin():
+        room.install()
 
 
 def uninstall() -> None:
     """As if we were not there."""
-    for room in (auth, jobs, relations, bulk, references, deletes, saves):
+    for room in (*_of_the_admin(), auth, jobs, relations, bulk, references, deletes, saves):
         room.uninstall()
     pending.uninstall_everywhere()
+
+
+def _of_the_admin() -> list[Any]:
+    """Not imported where no project has it."""
+    if not apps.is_installed("django.contrib.admin"):
+        return []
+    from audit_log.capture import admin_pages  # noqa: PLC0415
+
+    return [admin_pages]

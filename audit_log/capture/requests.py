@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Hashable
 from fnmatch import fnmatchcase
 from functools import partial
 from time import perf_counter  # by name: a host's test may replace time.perf_counter
@@ -44,6 +45,7 @@ class RequestScope:
 
     notable = False
     ended = False
+    views: dict[Hashable, Any] | None = None
     body: bytes | None = None
     _actor: Actor | None = None
     _seen_user: Any = None

@@ -322,7 +322,7 @@ class _Save:
             row = rows.get(self.instance.pk, {})
             for name in asked:
                 if name in row:
-                    values[name] = row[name]
+                    values[name] = self.plan.by_attname[name].restore(row[name])
                 else:
                     del values[name]
         return values

@@ -8,6 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
+import audit_log
 from example_project.bank import services
 from example_project.bank.models import Account, Payment
 from example_project.bank.serializers import (
@@ -19,7 +20,9 @@ from example_project.bank.serializers import (
 CREATED = 201
 
 
-class AccountViewSet(viewsets.ReadOnlyModelViewSet[Account]):
+class AccountViewSet(audit_log.ViewedMixin, viewsets.ReadOnlyModelViewSet[Account]):
+    """Who looks at accounts is recorded, as on the site."""
+
     queryset = Account.objects.all()
     serializer_class = AccountSerializer
 

@@ -16,6 +16,7 @@ from django.shortcuts import aget_object_or_404, get_object_or_404, redirect, re
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
+import audit_log
 from example_project.bank import services
 from example_project.bank.forms import (
     AccountForm,
@@ -108,6 +109,7 @@ def accounts(request: HttpRequest) -> HttpResponse:
 @permitted("bank.view_account")
 def account(request: HttpRequest, pk: int) -> HttpResponse:
     found = get_object_or_404(Account.objects.select_related("customer"), pk=pk)
+    audit_log.viewed(found)
     context = {
         "account": found,
         "cards": found.cards.all(),

@@ -10,6 +10,7 @@ from typing import Any
 
 import django
 import pytest
+from django.contrib.admin import options
 from django.core.management import call_command
 from django.db import connection, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -21,7 +22,7 @@ from django.db.utils import DatabaseErrorWrapper
 from django.test.utils import CaptureQueriesContext
 from django.utils.functional import cached_property
 
-from audit_log.capture import bulk, deletes, installation, references, relations, saves
+from audit_log.capture import admin_pages, bulk, deletes, installation, references, relations, saves
 from audit_log.events import Event
 from audit_log.recording import pending
 from tests.capture.statements import statements
@@ -128,6 +129,18 @@ def test_bulk_methods_go_through_what_we_replace():
     assert "opts.db_returning_fields" in bulk_create
 
 
+def test_page_of_the_admin_has_the_signature_we_replace():
+    parameters = ["self", "request", "context", "add", "change", "form_url", "obj"]
+    assert _parameters(admin_pages._original) == parameters
+    assert _parameters(options.ModelAdmin.render_change_form) == parameters
+    admin: Any = options.ModelAdmin
+    source = inspect.getsource(admin._changeform_view)
+    asked = source.index("has_view_or_change_permission(request, obj)")
+    assert asked < source.index("self.render_change_form(")
+    assert "obj=obj" in source[source.index("self.render_change_form(") :]
+    assert '"inline_admin_formsets": inline_formsets' in source
+
+
 def test_related_manager_has_the_methods_we_replace():
     assert _parameters(relations._original) == ["superclass", "rel", "reverse"]
     manager: Any = Product.tags.related_manager_cls
@@ -231,6 +244,7 @@ def test_uninstall_puts_djangos_own_back(uninstalled: None):
         models.QuerySet._batched_insert,  # type: ignore[attr-defined]
         UpdateQuery.update_batch,
         related_descriptors.create_forward_many_to_many_manager,
+        options.ModelAdmin.render_change_form,
         *([DeferredAttribute.fetch_many] if FETCH_MODES else []),
     ):
         assert function.__module__.startswith("django."), function
@@ -347,6 +361,7 @@ def test_documentation_names_every_hook_and_tests_that_exist():
         "QuerySet._batched_insert",
         "UpdateQuery.update_batch",
         "create_forward_many_to_many_manager",
+        "ModelAdmin.render_change_form",
         "connection.queries_log",
         *pending._HOOKS,
     ):

@@ -202,6 +202,11 @@ def _(world: World) -> Operation:
     return lambda: audit_log.record("book.read", target=world.category, data={"pages": 3})
 
 
+@operation("explicit viewed()", ours=True)
+def _(world: World) -> Operation:
+    return lambda: audit_log.viewed(world.category)
+
+
 # Requests, through every middleware; their own event waits for the flush below
 
 
@@ -233,6 +238,12 @@ def _(world: World) -> Operation:
 
 def _answered(response: Any, status: int = 200) -> None:
     assert response.status_code == status, response.content
+
+
+@operation("page of an object in the admin")
+def _(world: World) -> Operation:
+    url = f"/alone/shop/category/{world.category.pk}/change/"
+    return lambda: _answered(world.client.get(url))
 
 
 # What there is only with the app

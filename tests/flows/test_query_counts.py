@@ -55,11 +55,13 @@ COSTS: dict[str, tuple[str, str, str]] = {
     "add of 2 to many-to-many": ("6 : 3", "8/5 : 3/3", "7/6 : 4/4"),
     "clear of many-to-many": ("6 : 3", "8/5 : 3/3", "7/6 : 4/4"),
     "explicit record()": ("3 : -", "5/1 : -", "3/1 : -"),
+    "explicit viewed()": ("3 : -", "5/1 : -", "3/1 : -"),
     "GET, user never read": ("0 : 0", "0/0 : 0/0", "0/0 : 0/0"),
     "GET, user read": ("2 : 2", "2/2 : 2/2", "2/2 : 2/2"),
     "POST that creates a row": ("6 : 1", "8/4 : 1/1", "6/4 : 1/1"),
     "POST that writes nothing": ("2 : 0", "2/2 : 0/0", "2/2 : 0/0"),
     "login": ("12 : 9", "14/10 : 9/9", "14/12 : 11/11"),
+    "page of an object in the admin": ("6 : 3", "8/4 : 3/3", "6/4 : 3/3"),
     "flush of 20 requests": ("3 : -", "5/1 : -", "3/1 : -"),
     "relay of nothing": ("1 : -", "3/3 : -", "4/4 : -"),
     "relay of 20 batches": ("32 : -", "14/15 : -", "16/16 : -"),  # SQLite: executemany
