@@ -19,7 +19,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.query_utils import DeferredAttribute
 
 from audit_log import context
-from audit_log.capture import changes, snapshots
+from audit_log.capture import accounts, changes, snapshots
 from audit_log.capture.failures import guarded
 from audit_log.capture.fields import NOT_LOADED, FieldPlan
 from audit_log.capture.labels import label
@@ -232,6 +232,9 @@ class _Save:
         if self.plan.unsteady:
             return None
         differing = self._differing() if self.differing is None else self.differing
+        account = self.plan.account
+        if account and any(item.name in account for item in differing):
+            return None  # there will be two events
         new = self._values(differing)
         if any(only_the_row_tells(item, new[item.attname]) for item in differing):
             return None
@@ -255,7 +258,13 @@ class _Save:
             event = self._event_of_update(differing, new)
         if event is not None and not stored:
             pending.add(self.connection, event)
+            if self.plan.account:
+                self._follow(event)
         self._note(new)
+
+    def _follow(self, event: Event) -> None:
+        old_hash = self.kept.get("password")
+        accounts.follow(event, self.instance, self.plan.account, self.connection, old_hash)
 
     def _event_of_creation(self, new: Mapping[str, Any]) -> Event:
         found = changes.of_creation(self.plan, self.instance, new, self.connection)
