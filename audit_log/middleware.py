@@ -63,4 +63,6 @@ class AuditMiddleware:
 
 def _enter(scope: requests.RequestScope) -> Callable[[], None]:
     # Nothing of an earlier request on this thread survives, whatever it left behind.
-    return context.enter(context.Context(scope=scope, trace_id=scope.trace_id))
+    return context.enter(
+        context.Context(scope=scope, trace_id=scope.trace_id, trace_parent=scope.trace_parent)
+    )

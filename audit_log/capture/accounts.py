@@ -56,11 +56,11 @@ def follow(
     old_hash: Any = None,
 ) -> None:
     """Say what `event`, a creation or an update, does to the account. `names`: see `fields_of`."""
-    for name, (old, new) in (event.changes or {}).items():
+    for name, (_old, new) in (event.changes or {}).items():
         if name not in names:
             continue
         if name in _FLAGS:
-            _note_flag(event, name, old, new, connection)
+            _note_flag(event, name, new, connection)
         elif event.action != "update":
             continue  # to create one is not to change it
         elif name == _PASSWORD:
@@ -69,9 +69,9 @@ def follow(
             _note(event, "user.activated" if new else "user.deactivated", name, {}, connection)
 
 
-def _note_flag(event: Event, name: str, old: Any, new: Any, connection: BaseDatabaseWrapper) -> None:
+def _note_flag(event: Event, name: str, new: Any, connection: BaseDatabaseWrapper) -> None:
     # Masked by the project: nothing to say. False from the beginning: nothing was taken away.
-    if not isinstance(new, bool) or (not new and not old and event.action == "create"):
+    if not isinstance(new, bool) or (not new and event.action == "create"):
         return
     action = "permission.granted" if new else "permission.revoked"
     _note(event, action, name, {"field": name, "sentences": [_FLAGS[name]]}, connection)
