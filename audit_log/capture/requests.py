@@ -15,7 +15,7 @@ from django.utils.functional import cached_property  # before 3.12 functools' ha
 from django.utils.module_loading import import_string
 
 from audit_log import context
-from audit_log.capture import auth, impersonation, traces, usage
+from audit_log.capture import auth, impersonation, sessions, traces, usage
 from audit_log.capture.bodies import SAFE_METHODS, read_body, redact_body
 from audit_log.capture.headers import decoded, header, request_id
 from audit_log.capture.places import MAX_PATH, Place, origin, place_of
@@ -199,6 +199,7 @@ class RequestScope:
         query, in_query = self._query()
         body, in_body = self._body()
         redactions = [*self._place().marks, *in_query, *in_body]
+        moved = sessions.moved(base.session, base.ip, base.user_agent)
         return context.new_event(
             "request",
             source="request",
@@ -219,6 +220,7 @@ class RequestScope:
                 body=body,
             ),
             trace_id=self.trace_id,
+            data={"moved": moved} if moved else None,
             redactions=tuple(redactions[:_MAX_REDACTIONS]),
         )
 
