@@ -9,6 +9,7 @@ from audit_log.capture import (
     bulk,
     commands,
     deletes,
+    errors,
     jobs,
     references,
     relations,
@@ -26,6 +27,7 @@ def install() -> None:
     references.install()
     bulk.install()
     relations.install()
+    errors.install()
     jobs.install()
     commands.install()
     spans.install()
@@ -35,6 +37,6 @@ def install() -> None:
 
 def uninstall() -> None:
     """As if we were not there."""
-    for room in (auth, spans, commands, jobs, relations, bulk, references, deletes, saves):
+    for room in (auth, spans, commands, jobs, errors, relations, bulk, references, deletes, saves):
         room.uninstall()
     pending.uninstall_everywhere()

@@ -48,6 +48,7 @@ class RequestScope:
     _actor: Actor | None = None
     _seen_user: Any = None
     _seen_token: Any = None
+    exception: str | None = None
     switched: tuple[Any, Any] | None = None
     """Who was logged in before the log-in of this request, and who is now."""
     _tenant: str | None = None
@@ -87,8 +88,10 @@ class RequestScope:
     @cached_property
     def ip(self) -> str | None:
         """The client's address."""
-        arrived = dict(zip(ADDRESS_HEADERS, self._arrived, strict=True))
-        return client_address(arrived, get_settings().trusted_proxies)
+        trusted = get_settings().trusted_proxies
+        if trusted is None:
+            return None
+        return client_address(dict(zip(ADDRESS_HEADERS, self._arrived, strict=True)), trusted)
 
     def actor(self) -> Actor | None:
         """Who is logged in now; None where that cannot be read. Leaves the request as it was."""
@@ -192,6 +195,14 @@ class RequestScope:
         key = getattr(getattr(self.http, "session", None), "session_key", None)
         return key if isinstance(key, str) else None
 
+    def _data(self, request: Request) -> dict[str, Any] | None:
+        data: dict[str, Any] = {}
+        if self.exception is not None:
+            data["exception"] = self.exception
+        if moved := sessions.moved(request.session, request.ip, request.user_agent):
+            data["moved"] = moved
+        return data or None
+
     def event(self, response: HttpResponseBase | None, milliseconds: int) -> Event:
         """The event of the request itself; without a response it ended before there was one."""
         status = None if response is None else response.status_code
@@ -199,7 +210,6 @@ class RequestScope:
         query, in_query = self._query()
         body, in_body = self._body()
         redactions = [*self._place().marks, *in_query, *in_body]
-        moved = sessions.moved(base.session, base.ip, base.user_agent)
         return context.new_event(
             "request",
             source="request",
@@ -220,7 +230,7 @@ class RequestScope:
                 body=body,
             ),
             trace_id=self.trace_id,
-            data={"moved": moved} if moved else None,
+            data=self._data(base),
             redactions=tuple(redactions[:_MAX_REDACTIONS]),
         )
 
