@@ -166,7 +166,8 @@ def _proxies(key: str, value: Any) -> int | tuple[Network, ...] | None:
         except ValueError as error:
             raise ConfigurationError(f'AUDIT_LOG["{key}"]: {error}.') from error
     raise ConfigurationError(
-        f'AUDIT_LOG["{key}"] must be a number of proxies, a list of networks or None, not {value!r}.'
+        f'AUDIT_LOG["{key}"] must be a number of proxies, a list of networks or None, '
+        f"not {value!r}."
     )
 
 

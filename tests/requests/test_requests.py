@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 
 from audit_log import testing
-from audit_log.events import encode_event, Event
+from audit_log.events import Event, encode_event
 from audit_log.middleware import AuditMiddleware
 from audit_log.models import Record
 from tests.shop.models import Category
