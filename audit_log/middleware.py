@@ -48,7 +48,7 @@ class AuditMiddleware:
         leave = _enter(scope)
         try:
             response: HttpResponseBase = await self.get_response(request)
-            if requests.is_notable(scope, response.status_code):
+            if scope.switched is not None or requests.is_notable(scope, response.status_code):
                 # Reading the user may query, which the event loop must not wait for.
                 await sync_to_async(requests.finish)(scope, response)
             else:

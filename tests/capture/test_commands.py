@@ -147,18 +147,23 @@ def test_a_suspended_command_is_silent(db: None):
     assert events == []
 
 
+def _write(*_: object) -> None:
+    Category.objects.create(name="by migration")
+
+
 class Renaming(Migration):
-    operations = (RunPython(lambda apps, editor: Category.objects.create(name="by migration")),)
+    operations = (RunPython(_write, _write),)
 
 
-def _apply() -> None:
-    Renaming("0007_rename", "shop").apply(ProjectState(), connection.schema_editor())
+def _run(way: str = "apply") -> None:
+    getattr(Renaming("0007_rename", "shop"), way)(ProjectState(), connection.schema_editor())
 
 
-def test_what_a_migration_changes_says_which_one(db: None):
+@pytest.mark.parametrize("way", ["apply", "unapply"])
+def test_what_a_migration_changes_says_which_one(db: None, way: str):
     """F11"""
     with capture_events() as events:
-        _apply()
+        _run(way)
     event = _of(events, "by migration")
     assert event.actor == Actor(
         type="system", id="migration shop.0007_rename", label=getpass.getuser()
@@ -169,7 +174,7 @@ def test_what_a_migration_changes_says_which_one(db: None):
 def test_a_migration_acts_through_the_command_that_runs_it(db: None):
     class Migrating(BaseCommand):
         def handle(self, *args: Any, **options: Any) -> None:
-            _apply()
+            _run()
 
     with capture_events() as events:
         call_command(Migrating())

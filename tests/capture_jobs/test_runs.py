@@ -57,7 +57,7 @@ def test_a_task_that_changed_something_is_an_event(eager: Jobs, db: None):
 
 def test_a_task_that_fails_is_one_and_does_not_say_with_which_words(eager: Jobs, db: None):
     with capture_events() as events:
-        eager.fail.apply(["4111 1111 1111 1111"])
+        eager.fail.apply(("4111 1111 1111 1111",))
         [run] = _runs(events)
     assert (run.outcome, run.data) == (
         "failure",
