@@ -170,6 +170,12 @@ def test_a_flag_of_a_user_is_said_beside_the_change(
     assert said.target == change.target
 
 
+def test_a_password_that_a_query_set_writes_is_a_changed_one(anna: User):
+    with capture_events() as events:
+        User.objects.filter(pk=anna.pk).update(password=make_password(NEW))
+    assert _actions(events) == ["update", "password.changed"]
+
+
 def test_a_user_that_is_let_in_again_is_activated(anna: User):
     User.objects.filter(pk=anna.pk).update(is_active=False)
     anna.refresh_from_db()
