@@ -121,11 +121,16 @@ def _is_hashed_anew(instance: models.Model, old_hash: Any) -> bool:
     `set_password()` leaves the password in `_password` until the row is saved; what Django's
     `check_password()` does puts None there before.
     """
-    if instance.__dict__.get("_password", "") is not None or not isinstance(old_hash, str):
+    new_hash = instance.__dict__.get(_PASSWORD)
+    if instance.__dict__.get("_password", "") is not None or not is_password_usable(new_hash):
         return False
     try:
         before, now = identify_hasher(old_hash), get_hasher()
-    except ValueError:  # an unusable one, or of an algorithm that nobody knows
+    except (
+        TypeError,
+        ValueError,
+        AttributeError,
+    ):  # not known, an unusable one, or of an algorithm that nobody knows
         return False
     return before.algorithm != now.algorithm or bool(now.must_update(old_hash))
 

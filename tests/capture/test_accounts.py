@@ -76,6 +76,14 @@ def test_a_password_made_unusable_says_so(anna: User):
     assert _data(events[1])["usable"] is False
 
 
+@override_settings(PASSWORD_HASHERS=UPGRADING)
+def test_one_made_unusable_while_hashes_grow_stronger_is_changed_all_the_same(anna: User):
+    with capture_events() as events:
+        anna.set_unusable_password()
+        anna.save()
+    assert _actions(events) == ["update", "password.changed"]
+
+
 def test_a_hash_that_is_assigned_is_a_changed_password(anna: User):
     anna = User.objects.get(pk=anna.pk)
     with capture_events() as events:
