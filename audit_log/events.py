@@ -226,6 +226,9 @@ _FRESH_BYTES: Final = 10
 _POOL_BYTES: Final = 2048
 _CLOCK_SLACK_MS: Final = 1000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_UNKNOWN_SAFETY: Final = uuid.SafeUUID.unknown
+_new_object = object.__new__
+_set_attribute = object.__setattr__
 
 
 class _Ids:
@@ -253,8 +256,12 @@ class _Ids:
                 if self._random >> _RANDOM_BITS:
                     self._milliseconds += 1
                     self._random = self._fresh()
-            milliseconds, bits = self._milliseconds, self._random
-        return _uuid(_layout(milliseconds, bits))
+            number = _layout(self._milliseconds, self._random)
+        # `uuid.UUID(int=number)` without looking for the five other ways to say it.
+        made = _new_object(uuid.UUID)
+        _set_attribute(made, "int", number)
+        _set_attribute(made, "is_safe", _UNKNOWN_SAFETY)
+        return made
 
     def _fresh(self) -> int:
         """Bits to count up from: the highest is left for that."""
@@ -271,14 +278,6 @@ class _Ids:
 def _layout(milliseconds: int, bits: int) -> int:
     high, low = bits >> 62, bits & ((1 << 62) - 1)
     return (milliseconds << 80) | (_UUID_VERSION << 76) | (high << 64) | (0b10 << 62) | low
-
-
-def _uuid(number: int) -> uuid.UUID:
-    """`uuid.UUID(int=number)` without looking for the five other ways to say it."""
-    made = object.__new__(uuid.UUID)
-    object.__setattr__(made, "int", number)
-    object.__setattr__(made, "is_safe", uuid.SafeUUID.unknown)
-    return made
 
 
 class Emitter:

@@ -18,12 +18,13 @@ from django.db.models import Q
 from django.db.models.constants import OnConflict
 
 from audit_log.capture import accounts, changes, snapshots
+from audit_log.capture.before import chunks
 from audit_log.capture.failures import sheltered
 from audit_log.capture.given import common_values, fields_of
 from audit_log.capture.inserts import add_creation, give_keys
 from audit_log.capture.labels import labels_of, remembering
 from audit_log.capture.plans import Plan
-from audit_log.capture.saves import chunks, is_expression, only_the_row_tells
+from audit_log.capture.saves import is_expression, only_the_row_tells
 from audit_log.capture.selections import loaded
 from audit_log.capture.summaries import summary
 from audit_log.conf import get_settings

@@ -17,12 +17,12 @@ from django.db.models.sql import DeleteQuery
 
 from audit_log import context
 from audit_log.capture import changes, memberships, snapshots
+from audit_log.capture.before import chunks
 from audit_log.capture.failures import guarded
 from audit_log.capture.fields import FieldPlan
 from audit_log.capture.labels import labels_of
 from audit_log.capture.plans import Plan, plan_of
 from audit_log.capture.ranges import Ranges, in_order
-from audit_log.capture.saves import chunks
 from audit_log.capture.selections import loaded, rows_of
 from audit_log.capture.summaries import summary
 from audit_log.conf import get_settings

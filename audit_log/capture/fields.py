@@ -68,6 +68,7 @@ class FieldPlan:
     kept: Callable[[Any], Any] | None  # and how to get it back
     exact: Callable[[Any], bool] | None  # whether every database stores a number alike
     native: type | None  # most values are of this type; None where all take the long way
+    is_plain: bool  # two native values that are not equal are surely not the same
     brief: Callable[[Any], JSON]  # a native value as JSON, when that needs no mark; else UNSURE
 
     @property
@@ -181,6 +182,7 @@ def plan_field(model: type[models.Model], item: models.Field[Any, Any]) -> Field
         kept=kept,
         exact=_rounded_alike(item) if isinstance(item, models.DecimalField) else None,
         native=native,
+        is_plain=native in _PLAIN_TYPES,
         brief=shorten,
     )
 

@@ -13,13 +13,14 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit_log.capture import accounts, changes, snapshots
+from audit_log.capture.before import read_rows
 from audit_log.capture.failures import sheltered
 from audit_log.capture.fields import NOT_LOADED
 from audit_log.capture.given import common_values, fields_of, note
 from audit_log.capture.labels import labels_of, remembering
 from audit_log.capture.plans import Plan
 from audit_log.capture.ranges import Ranges, in_order
-from audit_log.capture.saves import only_the_row_tells, read_rows
+from audit_log.capture.saves import only_the_row_tells
 from audit_log.capture.summaries import summary
 from audit_log.conf import get_settings
 from audit_log.recording import pending

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from django.db.models import QuerySet
 
-from audit_log.capture.saves import chunks
+from audit_log.capture.before import chunks
 from audit_log.events import Event, decode_batch, emitter
 from audit_log.models import Outbox, Record
 from audit_log.privacy.encryption import key_ring

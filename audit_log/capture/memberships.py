@@ -12,9 +12,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit_log import context
 from audit_log.capture import accounts
+from audit_log.capture.before import chunks
 from audit_log.capture.labels import label
 from audit_log.capture.plans import plan_of
-from audit_log.capture.saves import chunks
 from audit_log.events import Redaction, Target
 from audit_log.privacy.names import kind_of
 from audit_log.privacy.redaction import MASK

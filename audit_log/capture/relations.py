@@ -18,10 +18,10 @@ from django.db.models.fields import related_descriptors
 
 from audit_log import context
 from audit_log.capture import accounts
+from audit_log.capture.before import chunks
 from audit_log.capture.failures import guarded
 from audit_log.capture.memberships import MAX_LABELS, Membership
 from audit_log.capture.plans import plan_of
-from audit_log.capture.saves import chunks
 from audit_log.recording import outbox, pending
 
 _original = related_descriptors.create_forward_many_to_many_manager

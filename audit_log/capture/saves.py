@@ -10,7 +10,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
-from itertools import islice
 from types import NoneType
 from typing import Any, Final
 
@@ -19,19 +18,18 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.query_utils import DeferredAttribute
 
 from audit_log import context
-from audit_log.capture import accounts, changes, snapshots
+from audit_log.capture import accounts, before, changes, snapshots
 from audit_log.capture.failures import guarded
 from audit_log.capture.fields import NOT_LOADED, FieldPlan
 from audit_log.capture.labels import label
 from audit_log.capture.plans import Plan, plan_of
 from audit_log.events import Event
-from audit_log.recording import outbox, pending
+from audit_log.recording import pending
 from audit_log.recording.joined import Joined
 from audit_log.recording.pending import uncommitted
 
 # Written as they are; anything else may be an expression, or be rounded.
 _CERTAIN: Final = frozenset({NoneType, bool, int, str, datetime, date, dict, list, uuid.UUID})
-_CHUNK: Final = 500  # keys a query; SQLite may take no more than 999 parameters
 
 _original_save_table = models.Model._save_table  # type: ignore[attr-defined]
 _original_from_db = models.Model.from_db.__func__  # type: ignore[attr-defined]
@@ -120,23 +118,28 @@ def _save_table(  # noqa: PLR0913, PLR0917 - Django's signature
 ) -> Any:
     arguments = (self, raw, cls, force_insert, force_update, using, update_fields)
     plan = plan_of(type(self))
-    # Parents' tables are written first, by the same save: the last table makes the event.
     if plan is None or cls is not plan.model:
+        # Parents' tables are written first, by the same save: the last table makes the event.
+        if plan is not None and plan.options.before == "database":
+            before.read_early(self, plan, cls, connections[using])
         return _original_save_table(*arguments)
     save = _Save(self, plan, connections[using], _written_items(plan, update_fields, raw=raw))
     if context.current().suspended or (not force_insert and save.changes_nothing()):
         updated = _original_save_table(*arguments)
         guarded("capture_failed", save.note, connection=save.connection, updated=bool(updated))
         return updated
-    joined = None if force_insert else Joined(save.connection, save.foretell)
+    joined = None
+    if not force_insert and not pending.in_transaction(save.connection):
+        joined = Joined(save.connection, save.foretell)
     with pending.bracket(save.connection, joined=joined):
-        return save.write(arguments, joined, raw=raw)
+        return save.write(arguments, joined, raw=raw, force_insert=bool(force_insert))
 
 
 class _Save:
     """One write of one row. `kept` is what is known of it, as snapshots have it."""
 
     __slots__ = (
+        "asks_the_database",
         "connection",
         "differing",
         "foretold",
@@ -158,6 +161,10 @@ class _Save:
         self.plan = plan
         self.connection = connection
         self.items = items
+        state = instance._state
+        elsewhere = not state.adding and state.db != connection.alias and state.db is not None
+        # Old values are read where asked for, and for a row of another database.
+        self.asks_the_database = elsewhere or plan.options.before == "database"
         self.kept: Mapping[str, Any] = snapshots.old_values(instance, plan, connection.alias)
         self.differing: list[FieldPlan] | None = None
         self.foretold: tuple[Event, dict[str, Any]] | None = None
@@ -165,56 +172,50 @@ class _Save:
 
     def changes_nothing(self) -> bool:
         """Whether a loaded row is written back as it was: then no query and no transaction."""
-        if self.instance._state.adding or self.plan.unsteady or self._asks_the_database():
+        if self.instance._state.adding or self.plan.unsteady or self.asks_the_database:
+            return False
+        self.differing, surely = self._differing()
+        if surely:
             return False
         values, kept = self.instance.__dict__, self.kept
-        self.differing = self._differing()
         return all(
             item.incidental
             or item.same(kept.get(item.attname, NOT_LOADED), values.get(item.attname, NOT_LOADED))
             for item in self.differing
         )
 
-    def _differing(self) -> list[FieldPlan]:
-        """The written fields that are not surely as they were, once the save is done."""
+    def _differing(self) -> tuple[list[FieldPlan], bool]:
+        """The written fields that may not be as they were once the save is done.
+
+        And whether one that matters surely is not.
+        """
         values, kept = self.instance.__dict__, self.kept
-        found = []
+        found, surely = [], False
         for item in self.items:
             name = item.attname
             old, new = kept.get(name, NOT_LOADED), values.get(name, NOT_LOADED)
-            if item.set_by_save or not (
-                new is old
-                or (type(new) is type(old) is item.native and new == old)  # most of them
-                or item.compare(old, new)
-            ):
+            if new is not old:
+                if type(new) is type(old) is item.native:  # most of them
+                    if new != old:
+                        found.append(item)
+                        surely = surely or (item.is_plain and not item.incidental)
+                        continue
+                elif not item.compare(old, new):
+                    found.append(item)
+                    continue
+            if item.set_by_save:
                 found.append(item)
-        return found
+        return found, surely
 
-    def _asks_the_database(self) -> bool:
-        """Whether old values are read: where asked for, and for a row of another database."""
-        state = self.instance._state
-        elsewhere = not state.adding and state.db not in {None, self.connection.alias}
-        return elsewhere or self.plan.options.before == "database"
-
-    def read_before(self) -> None:
-        """With `before="database"`, the old values of the row, which is locked until COMMIT."""
-        if self.instance.pk is None or not self._asks_the_database():
-            return
-        keys = self.plan.model._meta.pk_fields
-        if self.instance._state.adding and all(
-            key.has_default() or key.has_db_default() for key in keys
-        ):
-            return  # Django inserts without looking
-        row = read_rows(self.plan, [self.instance.pk], self.connection).get(self.instance.pk)
-        if row is not None:
-            self.kept, self.differing = row, None
-
-    def write(self, arguments: tuple[Any, ...], joined: Joined | None, *, raw: bool) -> Any:
+    def write(
+        self, arguments: tuple[Any, ...], joined: Joined | None, *, raw: bool, force_insert: bool
+    ) -> Any:
         """Let Django write the row, and capture that. What Django returns."""
-        if joined is not None:
-            self.read_before()
         self.source = "import" if raw else "orm"
-        updated = _original_save_table(*arguments)
+        if self.asks_the_database and not force_insert:
+            updated = self._write_asking(arguments)
+        else:
+            updated = _original_save_table(*arguments)
         stored = None if joined is None else joined.stored
         if stored is not None:
             pending.add_stored(self.connection, stored)
@@ -227,16 +228,24 @@ class _Save:
         )
         return updated
 
+    def _write_asking(self, arguments: tuple[Any, ...]) -> Any:
+        """With `before="database"`: old values are those of the row that is overwritten."""
+        with before.Overwritten(self.instance, self.plan, self.connection) as overwritten:
+            updated = _original_save_table(*arguments)
+        if overwritten.row is not None:
+            self.kept, self.differing = overwritten.row, None
+        return updated
+
     def foretell(self) -> Event | None:
         """The event of an update that is about to be sent, if nothing is left to the database."""
-        if self.plan.unsteady:
+        if self.plan.unsteady or self.asks_the_database:
             return None
-        differing = self._differing() if self.differing is None else self.differing
+        differing = self._differing()[0] if self.differing is None else self.differing
         account = self.plan.account
         if account and any(item.name in account for item in differing):
             return None  # there will be two events
         new = self._values(differing)
-        if any(only_the_row_tells(item, new[item.attname]) for item in differing):
+        if _asked(differing, new):
             return None
         event = self._event_of_update(differing, new)
         self.foretold = None if event is None else (event, new)
@@ -253,7 +262,7 @@ class _Save:
         else:
             differing = self.differing
             if differing is None or self.plan.unsteady:
-                differing = self._differing()
+                differing = self._differing()[0]
             new = self._read_back(differing)
             event = self._event_of_update(differing, new)
         if event is not None and not stored:
@@ -315,15 +324,10 @@ class _Save:
 
     def _read_back(self, items: Sequence[FieldPlan]) -> dict[str, Any]:
         """What was written; where only the row tells (expressions, rounding), what it holds."""
-        held, values = self.instance.__dict__, {}
-        asked = []
-        for item in items:
-            name = item.attname
-            value = values[name] = held.get(name, NOT_LOADED)
-            if only_the_row_tells(item, value):
-                asked.append(name)
+        values = self._values(items)
+        asked = _asked(items, values)
         if asked:
-            rows = read_rows(self.plan, [self.instance.pk], self.connection, lock=False)
+            rows = before.read_rows(self.plan, [self.instance.pk], self.connection, lock=False)
             row = rows.get(self.instance.pk, {})
             for name in asked:
                 if name in row:
@@ -331,6 +335,16 @@ class _Save:
                 else:
                     del values[name]
         return values
+
+
+def _asked(items: Sequence[FieldPlan], values: Mapping[str, Any]) -> list[str]:
+    """The names of values that only the row tells."""
+    return [
+        item.attname
+        for item in items
+        if (item.exact is not None or type(values[item.attname]) not in _CERTAIN)
+        and only_the_row_tells(item, values[item.attname])
+    ]
 
 
 def is_expression(value: Any) -> bool:
@@ -357,35 +371,3 @@ def _written_items(
         return items
     names = set(update_fields)
     return [item for item in items if item.name in names or item.attname in names]
-
-
-def chunks(keys: Iterable[Any]) -> Iterable[list[Any]]:
-    """Keys in portions that every database takes in one query."""
-    rest = iter(keys)
-    while portion := list(islice(rest, _CHUNK)):
-        yield portion
-
-
-def read_rows(
-    plan: Plan,
-    keys: Iterable[Any],
-    connection: BaseDatabaseWrapper,
-    *,
-    lock: bool = True,
-    items: Sequence[FieldPlan] | None = None,
-) -> dict[Any, dict[str, Any]]:
-    """The rows of these keys as they stand in the database, by key; locked until COMMIT.
-
-    All fields that are looked at, or only these. Values are as snapshots keep them.
-    """
-    names = [item.attname for item in (plan.fields if items is None else items)]
-    query = plan.model._base_manager.using(connection.alias)
-    if lock and connection.features.has_select_for_update and pending.in_transaction(connection):
-        # The key does not change, so rows that refer to this one need not wait.
-        query = query.select_for_update(no_key=connection.features.has_select_for_no_key_update)
-    rows: dict[Any, dict[str, Any]] = {}
-    with outbox.quiet(connection):
-        for portion in chunks(keys):
-            for row in query.filter(pk__in=portion).values_list("pk", *names):
-                rows[row[0]] = snapshots.kept(plan, dict(zip(names, row[1:], strict=True)))
-    return rows

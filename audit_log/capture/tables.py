@@ -8,8 +8,8 @@ from typing import Any
 from django.db import DatabaseError, OperationalError, connections, models, transaction
 from django.db.models import Exists, OuterRef, Q, prefetch_related_objects
 
+from audit_log.capture.before import chunks
 from audit_log.capture.plans import Plan
-from audit_log.capture.saves import chunks
 from audit_log.recording import losses
 from audit_log.registry import audited_models
 

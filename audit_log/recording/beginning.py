@@ -67,4 +67,7 @@ def end(connection: BaseDatabaseWrapper) -> None:
 
 def is_watched(connection: BaseDatabaseWrapper) -> bool:
     """Whether the project looks at statements on the way: the query log, wrappers of its own."""
-    return bool(connection.execute_wrappers or connection.queries_logged)
+    wrappers = connection.execute_wrappers
+    if wrappers and not all(isinstance(wrapper, Begin) for wrapper in wrappers):
+        return True
+    return bool(connection.queries_logged)

@@ -18,6 +18,7 @@ from audit_log.recording import beginning
 
 # A deadlock, a full lock table, a row that changed since the snapshot, a deadlock of XA.
 _ROLLED_BACK: Final = frozenset({1213, 1206, 1020, 1614})
+_DUE: Final = "audit_log_begin_due"
 _LOCK_WAIT: Final = 1205  # takes back the statement alone, unless the server is told otherwise
 # No such database, table, column; no right to it: refused before anything began.
 _REFUSED: Final = frozenset({1044, 1049, 1054, 1142, 1143, 1146})
@@ -26,10 +27,13 @@ _REFUSED: Final = frozenset({1044, 1049, 1054, 1142, 1143, 1146})
 class Begin(beginning.Begin):
     """BEGIN travels with the first statement.
 
-    COMMIT ends what it began, and the driver knows that autocommit was never off.
+    COMMIT ends what it began, and the driver knows that autocommit was never off. That it is due
+    stands on the connection, for the INSERT that may be the only statement.
     """
 
-    _begun = False
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        super().__init__(connection)
+        setattr(connection, _DUE, True)
 
     def __call__(
         self,
@@ -39,9 +43,8 @@ class Begin(beginning.Begin):
         many: bool,  # noqa: FBT001 - Django's signature
         context: dict[str, Any],
     ) -> Any:
-        if self._begun:
+        if not _takes_due(self._connection):
             return execute(sql, params, many, context)
-        self._begun = True
         cursor = context["cursor"]
         if many or not isinstance(sql, str):
             execute("BEGIN", None, False, context)  # noqa: FBT003 - the same
@@ -49,6 +52,16 @@ class Begin(beginning.Begin):
         execute(f"BEGIN; {sql}", params, many, context)
         _next(self._connection, cursor.cursor)
         return cursor.rowcount
+
+
+def _takes_due(connection: BaseDatabaseWrapper) -> bool:
+    """Whether a BEGIN is due, which from now on is the caller's."""
+    return bool(connection.__dict__.pop(_DUE, False))
+
+
+def end(connection: BaseDatabaseWrapper) -> None:
+    """A transaction of ours is over: nothing is due any more."""
+    connection.__dict__.pop(_DUE, None)
 
 
 def _next(connection: Any, cursor: Any) -> None:
@@ -97,9 +110,11 @@ def insert_and_commit(connection: BaseDatabaseWrapper, sql: str, params: Sequenc
     Of the `commit()` that follows nothing is sent: see `commit_again`.
     """
     driver: Any = connection.connection
+    begin = "BEGIN; " if _takes_due(connection) else ""
     with driver.cursor() as cursor:
-        cursor.execute(f"{sql}; COMMIT", params)
-        cursor.nextset()
+        cursor.execute(f"{begin}{sql}; COMMIT", params)
+        while cursor.nextset():
+            pass
     driver.commit = _nothing
 
 

@@ -150,7 +150,7 @@ def mark_of_row(alias: str, row: tuple[Hashable, Hashable]) -> Mark | None:
 
 def add(connection: BaseDatabaseWrapper, event: Event) -> None:
     """Let `event` wait for the open transaction; without one, give it one of its own."""
-    if in_transaction(connection):
+    if connection.in_atomic_block or in_transaction(connection):
         _append(connection, event)
         return
     with bracket(connection):
@@ -171,6 +171,7 @@ def _append(connection: BaseDatabaseWrapper, event: Event) -> None:
 
 
 def _announce(connection: BaseDatabaseWrapper, event: Event) -> None:
+    """Tell those who listen: nobody, mostly."""
     for listener in _taps:
         listener.captured(event)
     if not signals.captured.receivers:
@@ -243,11 +244,15 @@ class Bracket:
                 _doom(connection, error)
             return
         beginning.end(connection)
-        if self._logged or (kind is None and connection.run_on_commit):
-            block.__exit__(kind, error, trace)  # the project's own callbacks run in there: log them
-            return
-        with outbox.quiet(connection):
-            block.__exit__(kind, error, trace)
+        try:
+            # The project's own callbacks run in there: they are logged.
+            if self._logged or (kind is None and connection.run_on_commit):
+                block.__exit__(kind, error, trace)
+                return
+            with outbox.quiet(connection):
+                block.__exit__(kind, error, trace)
+        finally:
+            mysql.end(connection)
 
 
 def _doom(connection: BaseDatabaseWrapper, error: RecordingFailed) -> None:

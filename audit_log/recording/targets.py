@@ -59,10 +59,17 @@ def label_of(instance: Model) -> str:
     What its `__str__` loads is let go of again: else the project would find a foreign key or a
     deferred field loaded already, and its tests would count a query less.
     """
-    held = [(place, tuple(place)) for place in places(instance)]
-    text = safe_str(instance)[:MAX_LABEL]
-    let_go(held)
-    return text
+    own, cache = instance.__dict__, instance._state.fields_cache
+    if cache:
+        held = [(place, tuple(place)) for place in places(instance)]
+        text = safe_str(instance)[:MAX_LABEL]
+        let_go(held)
+        return text
+    before = tuple(own)
+    text = safe_str(instance)
+    if cache or len(own) > len(before):
+        let_go([(own, before), (cache, ())])
+    return text[:MAX_LABEL]
 
 
 def let_go(held: Iterable[tuple[dict[str, Any], tuple[str, ...]]]) -> None:

@@ -16,6 +16,7 @@ from audit_log.capture import saves
 from audit_log.events import Event
 from audit_log.models import Outbox
 from audit_log.recording import nudge, outbox, pending
+from audit_log.recording.joined import Joined
 from benchmarks.catalog.models import Item
 
 _PAYLOAD: Final = os.urandom(450)  # an update of two fields, as it is in the outbox
@@ -30,9 +31,13 @@ def install() -> None:
     def save_table(self: models.Model, *arguments: Any, **options: Any) -> Any:
         if not isinstance(self, Item):
             return original(self, *arguments, **options)
-        with pending.bracket(connection):
+        joined = Joined(connection, lambda: _EVENT)
+        with pending.bracket(connection, joined=joined):
             updated = original(self, *arguments, **options)
-            pending.add(connection, _EVENT)
+            if joined.stored is None:
+                pending.add(connection, _EVENT)
+            else:
+                pending.add_stored(connection, _EVENT)
             return updated
 
     models.Model._save_table = save_table  # type: ignore[attr-defined]  # noqa: SLF001

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
+import audit_log
 from audit_log.models import Outbox
+from audit_log.recording import spool
 from tests.capture.statements import kinds, statements
 from tests.settings import DATABASE
-from tests.shop.models import Category
+from tests.shop.models import Category, Stock
 
 pytestmark = [
     pytest.mark.skipif(DATABASE != "mysql", reason="MariaDB's and MySQL's own"),
@@ -94,6 +97,37 @@ def test_create_reads_its_key_from_the_second_result():
         category = Category.objects.create(name="n")
     assert kinds(seen) == ["BEGIN INSERT", "INSERT COMMIT"]
     assert Category.objects.get() == category
+
+
+def test_event_without_a_change_is_one_message():
+    with statements() as seen:
+        audit_log.record("report.printed")
+    assert kinds(seen) == ["BEGIN INSERT COMMIT"]
+    assert Outbox.objects.count() == 1
+
+
+def test_event_alone_that_the_outbox_refuses_is_spooled(settings: Any, tmp_path: Path):
+    """An error that does not say whether anything had begun."""
+    settings.AUDIT_LOG = {**settings.AUDIT_LOG, "SPOOL_DIR": str(tmp_path / "spool")}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON audit_log_outbox FOR EACH ROW"
+            " SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'full'"
+        )
+    try:
+        audit_log.record("report.printed")
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TRIGGER full")
+    assert len(spool.waiting()) == 1
+    assert not _in_transaction()
+
+
+def test_write_that_fails_before_it_is_sent_leaves_nothing_due():
+    """Else the next transaction would be committed by a BEGIN in its middle."""
+    with pytest.raises(ValueError, match="expected a number"):
+        Stock(name="s", amount="many").save()
+    assert "audit_log_begin_due" not in connection.__dict__
 
 
 def test_commit_after_ours_is_sent_again():

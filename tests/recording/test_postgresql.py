@@ -221,7 +221,7 @@ def test_lock_on_the_old_values_is_in_the_same_transaction():
     stock.amount = 2
     with statements() as seen:
         stock.save()
-    assert kinds(seen) == ["BEGIN SELECT", "UPDATE", FLUSH]
+    assert kinds(seen) == ["BEGIN UPDATE", FLUSH]
     assert "FOR NO KEY UPDATE" in seen[0]
 
 
