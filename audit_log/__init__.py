@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from audit_log import testing
+    from audit_log.capture.traces import correlation_headers
     from audit_log.capture.viewing import ViewedMixin, views_of
     from audit_log.capture.views import viewed
     from audit_log.reading.contents import contents
@@ -26,6 +27,7 @@ _HOMES = {
     "backfill": "audit_log.recording.backfill",
     "beat_schedule": "audit_log.schedule",
     "contents": "audit_log.reading.contents",
+    "correlation_headers": "audit_log.capture.traces",
     "history": "audit_log.reading.search",
     "record": "audit_log.recording.explicit",
     "register": "audit_log.registry",
@@ -43,6 +45,7 @@ __all__ = [
     "backfill",
     "beat_schedule",
     "contents",
+    "correlation_headers",
     "history",
     "record",
     "register",

@@ -39,23 +39,40 @@ class Scope(Protocol):
         """An event happened in this request, so the request itself is notable."""
 
 
+class Run(Protocol):
+    """The task or command we are in."""
+
+    def noticed(self, event: Event) -> None:
+        """An event happened in it."""
+
+
 class Context(msgspec.Struct, frozen=True):
-    """Everything an event says about its surroundings. `outer` is what it replaced."""
+    """Everything an event says about its surroundings. `outer` is what it replaced.
+
+    `via` is what the actor acts through, whoever that is. `stand_in` is an actor that a command
+    or a migration put in place because nobody else was known. `trace_parent` is the W3C header
+    that `trace_id` came in, to be handed on.
+    """
 
     scope: Scope | None = None
     actor: Actor | None = None
+    via: str | None = None
+    stand_in: Actor | None = None
     request: Request | None = None
     tenant: str | None = None
     reason: str | None = None
     trace_id: str | None = None
+    trace_parent: str | None = None
     parent_id: str | None = None
     source: str | None = None
     suspended: bool = False
     task: str | None = None
+    run: Run | None = None
     outer: Context | None = None
 
 
 _EMPTY = Context()
+_KEPT_SOURCES = frozenset({"import", "trigger"})  # wherever they happen
 _current: ContextVar[Context] = ContextVar("audit_log", default=_EMPTY)
 
 
@@ -100,31 +117,51 @@ def changed(**values: Any) -> Iterator[Context]:
         leave()
 
 
+_span: Callable[[], str | None] | None = None
+
+
+def follow_spans(trace_id: Callable[[], str | None] | None) -> None:
+    """Ask this for the trace of each event first (`capture.spans`); None asks nobody."""
+    global _span  # noqa: PLW0603 - once, as the app is made ready
+    _span = trace_id
+
+
 def actor_now() -> Actor | None:
     """Who acts: what `acting()` or a task said, else whoever is logged in."""
-    context = _current.get()
-    if context.actor is not None:
-        return context.actor
-    return context.scope.actor() if context.scope is not None else None
+    return _actor(_current.get())
+
+
+def _actor(context: Context) -> Actor | None:
+    actor = context.actor
+    if actor is None and context.scope is not None:
+        actor = context.scope.actor()
+    if context.via is None:
+        return actor
+    return msgspec.structs.replace(actor or Actor(), via=context.via)
 
 
 def new_event(action: str, *, source: str, **values: Any) -> Event:
     """An event of now, with what the context knows. `values` are fields of Event and win."""
     context = _current.get()
-    scope = context.scope
     id_, occurred_at = emitter().stamp()
+    if _span is not None and "trace_id" not in values and (trace_id := _span()) is not None:
+        values["trace_id"] = trace_id
     if context is not _EMPTY:
         _add_surroundings(values, context)
+        if context.source is not None and source not in _KEPT_SOURCES:
+            source = context.source
     event = Event(
         version=VERSION,
         id=id_,
         occurred_at=occurred_at,
         action=action,
-        source=context.source or source,
+        source=source,
         **values,
     )
-    if scope is not None:
-        scope.noticed(event)
+    if context.scope is not None:
+        context.scope.noticed(event)
+    if context.run is not None:
+        context.run.noticed(event)
     return event
 
 
@@ -132,7 +169,7 @@ def _add_surroundings(values: dict[str, Any], context: Context) -> None:
     scope = context.scope
     # What is given is not asked for: reading the actor of a request may query.
     if "actor" not in values:
-        values["actor"] = context.actor or (scope.actor() if scope is not None else None)
+        values["actor"] = _actor(context)
     if "request" not in values:
         values["request"] = context.request or (scope.request() if scope is not None else None)
     if "tenant" not in values:

@@ -48,7 +48,8 @@ class AuditMiddleware:
         leave = _enter(scope)
         try:
             response: HttpResponseBase = await self.get_response(request)
-            if scope.views is not None or requests.is_notable(scope, response.status_code):
+            asks = scope.views is not None or scope.switched is not None
+            if asks or requests.is_notable(scope, response.status_code):
                 # Reading the user may query, which the event loop must not wait for.
                 await sync_to_async(_finish)(scope, response)
             else:
@@ -63,7 +64,9 @@ class AuditMiddleware:
 
 def _enter(scope: requests.RequestScope) -> Callable[[], None]:
     # Nothing of an earlier request on this thread survives, whatever it left behind.
-    return context.enter(context.Context(scope=scope, trace_id=scope.trace_id))
+    return context.enter(
+        context.Context(scope=scope, trace_id=scope.trace_id, trace_parent=scope.trace_parent)
+    )
 
 
 def _finish(scope: requests.RequestScope, response: HttpResponseBase) -> None:

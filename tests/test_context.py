@@ -151,3 +151,54 @@ def test_awaits_and_to_thread_keep_the_context_and_tasks_do_not_share_it():
         return await asyncio.gather(*(one(f"n{n}") for n in range(30)))
 
     assert asyncio.run(all_of_them()) == [[f"n{n}"] * 2 for n in range(30)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_executor_acts_for_somebody_only_where_the_context_is_copied():
+    """F5: `ThreadPoolExecutor` hands nothing on by itself; `copy_context().run` does."""
+    from django.db import connections
+
+    def write(name: str) -> None:
+        try:
+            Category.objects.create(name=name)
+        finally:
+            connections.close_all()
+
+    with capture_events() as events, ThreadPoolExecutor(1) as pool:
+        with audit_log.acting(ANNA, via="support"):
+            pool.submit(contextvars.copy_context().run, write, "copied").result()
+            pool.submit(write, "plain").result()
+        pool.submit(write, "later").result()
+    actors = {e.target.label: e.actor for e in events if e.target is not None}
+    assert actors["copied"] == Actor(type="user", id="1", label="anna", via="support")
+    assert actors["plain"] is actors["later"] is None
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("way", ["sync_to_async", "to_thread", "apart", "task"])
+def test_what_async_code_hands_to_threads_is_done_by_who_called(way: str):
+    """F5"""
+    from asgiref.sync import async_to_sync, sync_to_async
+    from django.db import connections
+
+    def write() -> None:
+        try:
+            Category.objects.create(name="there")
+        finally:
+            if way in {"to_thread", "apart"}:
+                connections.close_all()
+
+    async def go() -> None:
+        with audit_log.acting(ANNA):
+            if way == "to_thread":
+                await asyncio.to_thread(write)
+            elif way == "task":
+                await asyncio.create_task(sync_to_async(write)())
+            else:
+                await sync_to_async(write, thread_sensitive=way == "sync_to_async")()
+        await sync_to_async(Category.objects.create)(name="afterwards")
+
+    with capture_events() as events:
+        async_to_sync(go)()
+    actors = {e.target.label: e.actor for e in events if e.target is not None}
+    assert actors == {"there": ANNA, "afterwards": None}

@@ -21,6 +21,7 @@ PUBLIC = [
     "backfill",
     "beat_schedule",
     "contents",
+    "correlation_headers",
     "history",
     "record",
     "register",

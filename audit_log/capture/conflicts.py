@@ -17,7 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Q
 from django.db.models.constants import OnConflict
 
-from audit_log.capture import changes, snapshots
+from audit_log.capture import accounts, changes, snapshots
 from audit_log.capture.before import chunks
 from audit_log.capture.failures import sheltered
 from audit_log.capture.given import common_values, fields_of
@@ -174,6 +174,8 @@ class Upsert:
                 "update", self.plan, row, found, pk=row.pk, label=name, source="orm"
             )
             pending.add(self.connection, event)
+            if self.plan.account:
+                accounts.follow(event, row, self.plan.account, self.connection)
 
     def _add_attempt(self, rows: Sequence[models.Model]) -> None:
         """Of these nobody can say whether they were written."""

@@ -13,7 +13,6 @@ from audit_log.privacy.detectors import detect
 from audit_log.recording.values import clean
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
-_TRACE_PARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def header(request: HttpRequest, name: str) -> str:
@@ -47,10 +46,3 @@ def request_id(given: str) -> str:
     if _REQUEST_ID.fullmatch(given) and not detect(given, personal=True):
         return given
     return token_hex(16)
-
-
-def trace_id(request: HttpRequest) -> str | None:
-    """The trace of a W3C `traceparent`."""
-    given = request.META.get("HTTP_TRACEPARENT")
-    match = _TRACE_PARENT.fullmatch(given) if isinstance(given, str) else None
-    return None if match is None else match[1]

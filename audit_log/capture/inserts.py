@@ -12,7 +12,7 @@ from typing import Any
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from audit_log.capture import changes, snapshots
+from audit_log.capture import accounts, changes, snapshots
 from audit_log.capture.before import read_rows
 from audit_log.capture.failures import sheltered
 from audit_log.capture.fields import NOT_LOADED
@@ -118,3 +118,5 @@ def add_creation(
         "create", plan, row, found, pk=row.pk, label=label, source="orm", **more
     )
     pending.add(connection, event)
+    if plan.account:
+        accounts.follow(event, row, plan.account, connection)

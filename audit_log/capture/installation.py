@@ -6,7 +6,18 @@ from typing import Any
 
 from django.apps import apps
 
-from audit_log.capture import auth, bulk, deletes, jobs, references, relations, saves
+from audit_log.capture import (
+    auth,
+    bulk,
+    commands,
+    deletes,
+    errors,
+    jobs,
+    references,
+    relations,
+    saves,
+    spans,
+)
 from audit_log.recording import pending
 
 
@@ -18,7 +29,10 @@ def install() -> None:
     references.install()
     bulk.install()
     relations.install()
+    errors.install()
     jobs.install()
+    commands.install()
+    spans.install()
     if apps.is_installed("django.contrib.auth"):
         auth.install()
     for room in _of_the_admin():
@@ -27,7 +41,8 @@ def install() -> None:
 
 def uninstall() -> None:
     """As if we were not there."""
-    for room in (*_of_the_admin(), auth, jobs, relations, bulk, references, deletes, saves):
+    rooms = (auth, spans, commands, jobs, errors, relations, bulk, references, deletes, saves)
+    for room in (*_of_the_admin(), *rooms):
         room.uninstall()
     pending.uninstall_everywhere()
 

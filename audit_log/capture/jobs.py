@@ -11,9 +11,12 @@ from typing import Any, Final
 
 import msgspec
 from celery.signals import before_task_publish, task_postrun, task_prerun
+from celery.states import FAILURE, SUCCESS
 
 from audit_log import context
-from audit_log.events import Actor, Request
+from audit_log.capture import traces
+from audit_log.capture.runs import Run
+from audit_log.events import Actor, Request, Target
 from audit_log.exceptions import DecryptionError
 from audit_log.privacy.encryption import key_ring
 from audit_log.recording import losses
@@ -22,6 +25,8 @@ from audit_log.recording.nudge import TASK
 HEADER: Final = "audit_log"
 _UID: Final = "audit_log.jobs"
 _PURPOSE: Final = "task-header"
+_OURS: Final = "audit_log."  # the relay's own would be an event that it has to relay
+_OUTCOMES: Final = {SUCCESS: "success", FAILURE: "failure"}  # of a retry nobody knows yet
 
 
 class _Carried(msgspec.Struct, omit_defaults=True):
@@ -63,6 +68,8 @@ def _publish(sender: Any = None, headers: Any = None, body: Any = None, **_: Any
             headers[HEADER] = _sealed(carried, str(sender), task_id)
         else:
             headers.pop(HEADER, None)  # a retry brings along the one of its first run
+        if (parent := traces.trace_parent()) is not None:
+            headers.setdefault(traces.TRACE_PARENT, parent)
     except Exception:  # noqa: BLE001 - a task must be sent whatever happens here
         losses.warn("task_header_failed", "A task was sent without its actor.")
 
@@ -92,10 +99,7 @@ def _sealed(carried: _Carried, name: str, task_id: str) -> str:
 
 def _opened(task: Any, task_id: str) -> _Carried:
     """What the task's header says; an empty one where it has none or a forged one."""
-    request = getattr(task, "request", None)
-    header = (getattr(request, "headers", None) or {}).get(HEADER) if request else None
-    if header is None and request is not None:
-        header = request.get(HEADER)
+    header = _header(task, HEADER)
     if header is None:
         return _Carried()
     try:
@@ -105,6 +109,15 @@ def _opened(task: Any, task_id: str) -> _Carried:
     except (DecryptionError, TypeError, ValueError):  # not base64, not JSON, not these fields
         losses.warn("task_header_refused", "A task's audit_log header was not made by us.")
         return _Carried()
+
+
+def _header(task: Any, name: str) -> Any:
+    """A header of the message, which protocols 1 and 2 keep in different places."""
+    request = getattr(task, "request", None)
+    if not request:
+        return None
+    header = (getattr(request, "headers", None) or {}).get(name)
+    return request.get(name) if header is None else header
 
 
 def _prerun(task_id: str = "", task: Any = None, **_: Any) -> None:
@@ -117,16 +130,21 @@ def _prerun(task_id: str = "", task: Any = None, **_: Any) -> None:
     actor = carried.actor or nobody
     if carried.parent is not None and actor.via is None:
         actor = msgspec.structs.replace(actor, via=carried.parent)
+    # In the clear, so no more than anybody's word: but neither is it more than a number.
+    trace = traces.parsed(_header(task, traces.TRACE_PARENT))
+    trace_id = carried.trace_id or (None if trace is None else trace.id)
     context.put(
         context.Context(
             actor=actor,
             request=None if carried.request_id is None else Request(id=carried.request_id),
             tenant=carried.tenant,
             reason=carried.reason,
-            trace_id=carried.trace_id,
+            trace_id=trace_id,
+            trace_parent=trace.parent if trace is not None and trace.id == trace_id else None,
             parent_id=task_id,
             source="task",
             task=task_id,
+            run=Run(),
         )
     )
 
@@ -142,17 +160,36 @@ def _enter_eagerly(task_id: str, nobody: Actor) -> None:
             parent_id=task_id,
             source="task",
             task=task_id,
+            run=Run(),
             outer=outer,
         )
     )
 
 
-def _postrun(task_id: str = "", **_: Any) -> None:
+def _postrun(
+    task_id: str = "", task: Any = None, retval: Any = None, state: Any = None, **_: Any
+) -> None:
     """Back to the caller of an eager task; a worker's thread starts its next one clean."""
     now = context.current()
     while now.outer is not None and now.task != task_id:
         now = now.outer  # something inside was left open
+    if now.task == task_id and isinstance(now.run, Run):
+        context.put(now)
+        _record(now.run, task_id, task, retval, state)
     if now.task == task_id and now.outer is not None:
         context.put(now.outer)
     else:
         context.clear()
+
+
+def _record(run: Run, task_id: str, task: Any, retval: Any, state: Any) -> None:
+    """The event of a task that changed something, or failed."""
+    name = str(getattr(task, "name", ""))
+    if name.startswith(_OURS) or not (run.notable or state == FAILURE):
+        return
+    data: dict[str, Any] = {"task": name}
+    if retries := getattr(getattr(task, "request", None), "retries", 0):
+        data["retries"] = retries
+    error = retval if state == FAILURE and isinstance(retval, BaseException) else None
+    target = Target(type="task", id=task_id, label=name)
+    run.record("task", target, _OUTCOMES.get(state, "unknown"), data, error)

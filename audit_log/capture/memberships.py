@@ -11,6 +11,7 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit_log import context
+from audit_log.capture import accounts
 from audit_log.capture.before import chunks
 from audit_log.capture.labels import label
 from audit_log.capture.plans import plan_of
@@ -44,6 +45,7 @@ class Membership:
         plan = plan_of(type(owner))
         if plan is None:
             return
+        members = list(members)
         labels: list[str] = [label(each, self.connection) for each in members]
         redactions: tuple[Redaction, ...] = ()
         if kind_of(self.field) is not None:
@@ -55,6 +57,7 @@ class Membership:
             label=label(owner, self.connection),
         )
         for portion in chunks(keys):  # thousands of keys would not fit into one event
+            ids = [target_id(self.member, key) for key in portion]
             event = context.new_event(
                 self.action,
                 source=self.source,
@@ -63,7 +66,7 @@ class Membership:
                 data={
                     "field": self.field,
                     "type": target_type(self.member),
-                    "ids": [target_id(self.member, key) for key in portion],
+                    "ids": ids,
                     "labels": labels,
                     **(extra or {}),
                 },
@@ -72,7 +75,10 @@ class Membership:
                 subject=plan.subject_of(owner),
             )
             pending.add(self.connection, event)
-            labels = []
+            accounts.follow_membership(
+                event, type(owner), ids, self.member, members, self.connection
+            )
+            labels, members = [], []
 
 
 def field_of(through: type[models.Model]) -> models.ManyToManyField[Any, Any] | None:

@@ -13,6 +13,7 @@ from typing import Any
 from django.db import models
 
 from audit_log import conf
+from audit_log.capture import accounts
 from audit_log.capture.fields import FieldPlan, plan_field
 from audit_log.privacy.policies import Policy, key_kind
 from audit_log.recording import losses
@@ -36,6 +37,7 @@ class Plan:
     unsteady: bool  # a field of somebody else's sets its value while the row is written
     key: tuple[int, ...]  # positions of the primary key in a loaded row
     key_is_shown: bool  # not secret
+    account: frozenset[str]  # of the user model: fields whose change is one of the account
 
     def target_id(self, pk: Any) -> str | None:
         """A primary key as the target's id; `recording.targets` knows all kinds."""
@@ -134,6 +136,7 @@ def _make(model: type[models.Model]) -> Plan | None:
         unsteady=any(item.sets_itself for item in looked_at),
         key=tuple(attnames.index(item.attname) for item in concrete._meta.pk_fields),
         key_is_shown=key_kind(concrete) is None,
+        account=accounts.fields_of(concrete, (item.name for item in looked_at)),
     )
 
 

@@ -17,6 +17,7 @@ from django.db import connections, models, router
 from django.db.models.fields import related_descriptors
 
 from audit_log import context
+from audit_log.capture import accounts
 from audit_log.capture.before import chunks
 from audit_log.capture.failures import guarded
 from audit_log.capture.memberships import MAX_LABELS, Membership
@@ -180,6 +181,7 @@ class _Change:
         """The objects on the other side, by the value that the relation holds of them."""
         name = self.manager.target_field.target_field.attname
         query = self.manager.model._base_manager.using(self.connection.alias)
+        query = accounts.loading(query)
         found: dict[Any, models.Model] = {}
         with outbox.quiet(self.connection):
             for portion in chunks(keys):

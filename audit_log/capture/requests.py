@@ -9,16 +9,16 @@ from functools import partial
 from time import perf_counter  # by name: a host's test may replace time.perf_counter
 from typing import Any, Final
 
+import msgspec
 from django.core.handlers.wsgi import WSGIRequest
-from django.db import DEFAULT_DB_ALIAS, connections
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.functional import cached_property  # before 3.12 functools' has a lock for all
 from django.utils.module_loading import import_string
 
 from audit_log import context
-from audit_log.capture import usage
+from audit_log.capture import auth, impersonation, sessions, traces, usage
 from audit_log.capture.bodies import SAFE_METHODS, read_body, redact_body
-from audit_log.capture.headers import decoded, header, request_id, trace_id
+from audit_log.capture.headers import decoded, header, request_id
 from audit_log.capture.places import MAX_PATH, Place, origin, place_of
 from audit_log.capture.users import read_user, seen_user
 from audit_log.conf import get_settings
@@ -26,7 +26,7 @@ from audit_log.events import Actor, Event, Redaction, Request
 from audit_log.privacy.addresses import ADDRESS_HEADERS, client_address
 from audit_log.privacy.encryption import blind_index
 from audit_log.privacy.redaction import redact_query
-from audit_log.recording import buffer, losses, pending
+from audit_log.recording import buffer, losses
 from audit_log.recording.people import actor_of
 from audit_log.recording.values import clean
 
@@ -49,6 +49,10 @@ class RequestScope:
     body: bytes | None = None
     _actor: Actor | None = None
     _seen_user: Any = None
+    _seen_token: Any = None
+    exception: str | None = None
+    switched: tuple[Any, Any] | None = None
+    """Who was logged in before the log-in of this request, and who is now."""
     _tenant: str | None = None
     _tenant_known = False
     _request: Request | None = None
@@ -62,7 +66,9 @@ class RequestScope:
         self.is_counted = settings.requests != "off" and not excluded(request)
         if self.is_counted and request.method not in SAFE_METHODS:
             self.body = read_body(request)
-        self.trace_id = trace_id(request)
+        trace = traces.parsed(request.META.get("HTTP_TRACEPARENT"))
+        self.trace_id = None if trace is None else trace.id
+        self.trace_parent = None if trace is None else trace.parent
         # As they came: a middleware may put the client's word for its address into REMOTE_ADDR.
         meta = request.META
         self._arrived = [meta.get(name) for name in ADDRESS_HEADERS]
@@ -84,8 +90,10 @@ class RequestScope:
     @cached_property
     def ip(self) -> str | None:
         """The client's address."""
-        arrived = dict(zip(ADDRESS_HEADERS, self._arrived, strict=True))
-        return client_address(arrived, get_settings().trusted_proxies)
+        trusted = get_settings().trusted_proxies
+        if trusted is None:
+            return None
+        return client_address(dict(zip(ADDRESS_HEADERS, self._arrived, strict=True)), trusted)
 
     def actor(self) -> Actor | None:
         """Who is logged in now; None where that cannot be read. Leaves the request as it was."""
@@ -94,16 +102,22 @@ class RequestScope:
             return None  # what the project writes while it finds its user out
         self._reading.add(thread)
         try:
-            user = seen_user(self.http)
-            if self._actor is None or user is not self._seen_user:
-                self._actor = actor_of(read_user(self.http, user))
-                self._seen_user = user
+            user, token = seen_user(self.http), getattr(self.http, "auth", None)
+            if self._actor is None or user is not self._seen_user or token is not self._seen_token:
+                self._actor = self._read_actor(user)
+                self._seen_user, self._seen_token = user, token
         except Exception:  # noqa: BLE001 - a broken session must not fail the write it belongs to
             losses.warn("actor_failed", "The user of a request could not be read.")
             return None
         finally:
             self._reading.discard(thread)
         return self._actor
+
+    def _read_actor(self, user: Any) -> Actor:
+        person, session = read_user(self.http, user)
+        actor = actor_of(person)
+        through = impersonation.via(self.http, session)
+        return actor if through is None else msgspec.structs.replace(actor, via=through)
 
     def request(self) -> Request:
         """What an event says about the request it happened in."""
@@ -140,6 +154,8 @@ class RequestScope:
     def noticed(self, event: Event) -> None:
         """Something happened in this request, so it is worth an event."""
         self.notable = True
+        if self.trace_id is None:
+            self.trace_id = event.trace_id  # of a span that began inside of us
 
     def route(self) -> str | None:
         """The name of the view, once the URL is resolved."""
@@ -181,6 +197,14 @@ class RequestScope:
         key = getattr(getattr(self.http, "session", None), "session_key", None)
         return key if isinstance(key, str) else None
 
+    def _data(self, request: Request) -> dict[str, Any] | None:
+        data: dict[str, Any] = {}
+        if self.exception is not None:
+            data["exception"] = self.exception
+        if moved := sessions.moved(request.session, request.ip, request.user_agent):
+            data["moved"] = moved
+        return data or None
+
     def event(self, response: HttpResponseBase | None, milliseconds: int) -> Event:
         """The event of the request itself; without a response it ended before there was one."""
         status = None if response is None else response.status_code
@@ -208,6 +232,7 @@ class RequestScope:
                 body=body,
             ),
             trace_id=self.trace_id,
+            data=self._data(base),
             redactions=tuple(redactions[:_MAX_REDACTIONS]),
         )
 
@@ -258,6 +283,8 @@ def finish(scope: RequestScope, response: HttpResponseBase) -> None:
         status = response.status_code
         if scope.is_counted:
             usage.count(scope.route(), status, _elapsed(scope))
+        if scope.switched is not None:
+            auth.note_switch(scope.http, *scope.switched)
         if is_notable(scope, status):
             _record_at_end(scope, response)
     except Exception:  # noqa: BLE001 - the response is made; it must be sent
@@ -284,11 +311,7 @@ def _record(scope: RequestScope, response: HttpResponseBase | None) -> None:
     """Write or buffer the event of a request. Never raises."""
     try:
         event = scope.event(response, _elapsed(scope))
-        connection = connections[DEFAULT_DB_ALIAS]
-        if connection.in_atomic_block:
-            pending.add(connection, event)
-        else:
-            buffer.enqueue(event)
+        buffer.add(event)
     except Exception:  # noqa: BLE001 - the response is made; it must be sent
         losses.warn("request_failed", "A request could not be recorded.")
 

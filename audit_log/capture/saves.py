@@ -18,7 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.query_utils import DeferredAttribute
 
 from audit_log import context
-from audit_log.capture import before, changes, snapshots
+from audit_log.capture import accounts, before, changes, snapshots
 from audit_log.capture.failures import guarded
 from audit_log.capture.fields import NOT_LOADED, FieldPlan
 from audit_log.capture.labels import label
@@ -241,6 +241,9 @@ class _Save:
         if self.plan.unsteady or self.asks_the_database:
             return None
         differing = self._differing()[0] if self.differing is None else self.differing
+        account = self.plan.account
+        if account and any(item.name in account for item in differing):
+            return None  # there will be two events
         new = self._values(differing)
         if _asked(differing, new):
             return None
@@ -264,7 +267,13 @@ class _Save:
             event = self._event_of_update(differing, new)
         if event is not None and not stored:
             pending.add(self.connection, event)
+            if self.plan.account:
+                self._follow(event)
         self._note(new)
+
+    def _follow(self, event: Event) -> None:
+        old_hash = self.kept.get("password")
+        accounts.follow(event, self.instance, self.plan.account, self.connection, old_hash)
 
     def _event_of_creation(self, new: Mapping[str, Any]) -> Event:
         found = changes.of_creation(self.plan, self.instance, new, self.connection)

@@ -12,7 +12,7 @@ from typing import Any
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from audit_log.capture import changes, snapshots
+from audit_log.capture import accounts, changes, snapshots
 from audit_log.capture.before import chunks, read_rows
 from audit_log.capture.failures import sheltered
 from audit_log.capture.fields import NOT_LOADED, FieldPlan
@@ -209,6 +209,8 @@ class Update:
             "update", self.plan, row, found, pk=row.pk, label=name, source="orm", data=data
         )
         pending.add(self.connection, event)
+        if self.plan.account:
+            accounts.follow(event, row, self.plan.account, self.connection)
 
     def _id(self, key: Any) -> str | None:
         return None if key is NOT_LOADED else self.plan.target_id(key)

@@ -8,7 +8,7 @@ that cannot write.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
@@ -30,13 +30,17 @@ def seen_user(request: HttpRequest) -> Any:
     return user if wrapped is empty else wrapped
 
 
-def read_user(request: HttpRequest, user: Any) -> Any:
-    """Who `seen_user` is. May query; raises whatever the project's own code raises."""
+Loaded = Mapping[str, Any] | None
+"""What a session holds, where somebody has loaded it already: to load it would be a query more."""
+
+
+def read_user(request: HttpRequest, user: Any) -> tuple[Any, Loaded]:
+    """Who `seen_user` is, and the session. May query; raises what the project's own code raises."""
     if not isinstance(user, LazyObject):
-        return user
-    for name in ("_cached_user", "_acached_user"):
-        if name in request.__dict__:
-            return request.__dict__[name]
+        return user, loaded_session(request)
+    known = cached_user(request)
+    if known is not None:
+        return known, loaded_session(request)
     setup = user.__dict__.get("_setupfunc")
     if setup is None:
         raise LookupError("request.user is lazy in a way that only evaluating it could read.")
@@ -44,7 +48,21 @@ def read_user(request: HttpRequest, user: Any) -> Any:
         if getattr(setup, "__module__", None) == _DJANGO:
             return _of_session(getattr(request, "session", None))
         with _restored(request):
-            return setup()
+            return setup(), loaded_session(request)
+
+
+def cached_user(request: HttpRequest) -> Any:
+    """Whom Django has read from the session in this request, before a log-in in it changed that."""
+    for name in ("_cached_user", "_acached_user"):
+        if name in request.__dict__:
+            return request.__dict__[name]
+    return None
+
+
+def loaded_session(request: HttpRequest) -> Loaded:
+    """What the session holds, if it is loaded; nothing is marked as accessed."""
+    data = getattr(getattr(request, "session", None), "__dict__", {}).get("_session_cache")
+    return dict(data) if isinstance(data, dict) else None
 
 
 @contextmanager
@@ -64,9 +82,9 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _of_session(session: Any) -> Any:
+def _of_session(session: Any) -> tuple[Any, Loaded]:
     if session is None or not (session.session_key or "_session_cache" in session.__dict__):
-        return None  # nobody can be logged in without a session
+        return None, None  # nobody can be logged in without a session
     double = type(session)(session.session_key)
     if "_session_cache" in session.__dict__:
         double._session_cache = dict(session._session_cache)
@@ -74,7 +92,7 @@ def _of_session(session: Any) -> Any:
         setattr(double, name, _nothing)
     request = HttpRequest()
     request.session = double
-    return auth.get_user(request)
+    return auth.get_user(request), loaded_session(request)
 
 
 def _nothing(*_: Any, **__: Any) -> None:

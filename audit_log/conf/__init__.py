@@ -52,7 +52,7 @@ class Settings:
     requests: str = "notable"
     request_body: str = "redacted"
     exclude_paths: tuple[str, ...] = ()
-    trusted_proxies: int | tuple[Network, ...] = 0
+    trusted_proxies: int | tuple[Network, ...] | None = 0
     request_id_header: str = "X-Request-ID"
     tenant: str | Callable[..., str | None] | None = None
     on_failure: str = "allow"
@@ -166,7 +166,9 @@ def _keys(key: str, value: Any) -> Mapping[str, bytes]:
     return {name: _key(f"{key}.{name}", secret) for name, secret in value.items()}
 
 
-def _proxies(key: str, value: Any) -> int | tuple[Network, ...]:
+def _proxies(key: str, value: Any) -> int | tuple[Network, ...] | None:
+    if value is None:
+        return None
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     if isinstance(value, (list, tuple)):
@@ -175,7 +177,8 @@ def _proxies(key: str, value: Any) -> int | tuple[Network, ...]:
         except ValueError as error:
             raise ConfigurationError(f'AUDIT_LOG["{key}"]: {error}.') from error
     raise ConfigurationError(
-        f'AUDIT_LOG["{key}"] must be a number of proxies or a list of networks, not {value!r}.'
+        f'AUDIT_LOG["{key}"] must be a number of proxies, a list of networks or None, '
+        f"not {value!r}."
     )
 
 

@@ -94,7 +94,7 @@ KEYS: Final = (
         "TRUSTED_PROXIES",
         None,
         "how many proxies stand in front, or a list of their networks; with `0`, "
-        "X-Forwarded-For is ignored",
+        "X-Forwarded-For is ignored; with `None` no address is kept",
     ),
     Key(
         "REQUEST_ID_HEADER",

@@ -16,7 +16,7 @@ import msgspec
 from django.db import DatabaseError
 
 from audit_log.events import Actor, Event, Request
-from audit_log.ledger import insertion
+from audit_log.ledger import devices, insertion
 from audit_log.ledger.entries import SALT_BYTES, EntryTemplate
 from audit_log.ledger.envelope import envelope, redactions
 from audit_log.ledger.scrubbing import Contents, contents_of
@@ -105,7 +105,7 @@ class _Draft(msgspec.Struct):
 
 
 def _scrub(draft: _Draft) -> None:
-    draft.contents = contents_of(draft.event)
+    draft.contents = contents_of(devices.described(draft.event))
 
 
 def _fit(draft: _Draft) -> None:

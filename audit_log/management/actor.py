@@ -1,16 +1,11 @@
-"""Who runs a command."""
+"""Who runs our own command."""
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from audit_log import context
-from audit_log.events import Actor
-
-_ID = "manage.py audit_log"
+from audit_log.capture.commands import standing_in
 
 
 @contextmanager
@@ -19,15 +14,5 @@ def operator() -> Iterator[None]:
 
     Code that calls the command and has said who acts is believed.
     """
-    values: dict[str, Any] = {"source": "command"}
-    if context.actor_now() is None:
-        values["actor"] = Actor(type="system", id=_ID, label=_user())
-    with context.changed(**values):
+    with standing_in("manage.py audit_log"):
         yield
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # in a container, a user may have no name
-        return "unknown"

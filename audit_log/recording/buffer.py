@@ -1,4 +1,4 @@
-"""Events that no transaction waits for: requests and usage. Written in the background.
+"""Events that no transaction waits for: requests, runs and usage. Written in the background.
 
 A kill loses what is queued here, never a change; what does not fit is dropped and counted.
 """
@@ -31,6 +31,15 @@ forks.on_fork(_after_fork)
 def before_flush(callback: Callable[[], None]) -> None:
     """Have `callback` add what it has gathered (usage summaries) before each write."""
     _before_flush.append(callback)
+
+
+def add(event: Event) -> None:
+    """Let `event` be part of the transaction that is open, else buffer it."""
+    connection = connections[DEFAULT_DB_ALIAS]
+    if connection.in_atomic_block:
+        pending.add(connection, event)
+    else:
+        enqueue(event)
 
 
 def enqueue(event: Event) -> None:

@@ -15,7 +15,7 @@ from audit_log.events import ACTION, OUTCOMES, Actor, Event, Redaction, Target
 from audit_log.privacy.policies import Policy, data_policy
 from audit_log.privacy.redaction import mask, redact
 from audit_log.recording import buffer, pending
-from audit_log.recording.people import actor_of
+from audit_log.recording.people import actor_of, via_of
 from audit_log.recording.targets import MAX_ID, MAX_LABEL, target_of
 from audit_log.recording.values import key_text, plain, safe_str
 
@@ -123,15 +123,22 @@ def classified(
 
 @contextmanager
 def acting(
-    actor: Any = None, *, reason: str | None = None, tenant: str | None = None
+    actor: Any = None,
+    *,
+    via: Any = None,
+    reason: str | None = None,
+    tenant: str | None = None,
 ) -> Iterator[None]:
     """Everything inside is done by `actor` (a user, an Actor, or a name), for `reason`.
 
-    What is not given stays as it was; nested blocks restore the outer one.
+    `via` is who or what the actor acts through: an impersonator or an API key, as an object, an
+    Actor or a name. What is not given stays as it was; nested blocks restore the outer one.
     """
     values: dict[str, Any] = {}
     if actor is not None:
         values["actor"] = as_actor(actor)
+    if via is not None:
+        values["via"] = via_of(via)
     if reason is not None:
         values["reason"] = safe_str(reason)
     if tenant is not None:

@@ -1,10 +1,11 @@
-"""Users as actors."""
+"""Users as actors, and what they act through."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from audit_log.events import Actor
+from audit_log.recording.targets import MAX_ID, target_id, target_type
 from audit_log.recording.values import clean, safe_str
 
 
@@ -38,3 +39,18 @@ def _email(user: Any) -> str | None:
     name = getattr(user, "EMAIL_FIELD", "email")
     value = getattr(user, name, None) if isinstance(name, str) and name else None
     return clean(value)[:254] or None if isinstance(value, str) else None
+
+
+def via_of(via: Any) -> str:
+    """An impersonator or an API key as `actor.via`: `auth.user:7`, or the name it was given.
+
+    A key that is itself a secret is a fingerprint there.
+    """
+    if isinstance(via, str):
+        return safe_str(via)[:MAX_ID]
+    if isinstance(via, Actor):
+        return safe_str(via.id if via.id is None else f"{via.type}:{via.id}")[:MAX_ID]
+    if hasattr(via, "_meta"):
+        model = via.__class__  # `request.user` is a lazy object
+        return f"{target_type(model)}:{target_id(model, via.pk)}"[:MAX_ID]
+    return safe_str(via)[:MAX_ID]

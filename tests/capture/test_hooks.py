@@ -11,7 +11,12 @@ from typing import Any
 import django
 import pytest
 from django.contrib.admin import options
+from django.contrib.auth import hashers
+from django.contrib.auth import middleware as auth_middleware
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.sessions.backends.base import SessionBase
 from django.core.management import call_command
+from django.core.management.base import BaseCommand
 from django.db import connection, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.deletion import Collector
@@ -22,7 +27,16 @@ from django.db.utils import DatabaseErrorWrapper
 from django.test.utils import CaptureQueriesContext
 from django.utils.functional import cached_property
 
-from audit_log.capture import admin_pages, bulk, deletes, installation, references, relations, saves
+from audit_log.capture import (
+    admin_pages,
+    bulk,
+    commands,
+    deletes,
+    installation,
+    references,
+    relations,
+    saves,
+)
 from audit_log.events import Event
 from audit_log.recording import pending
 from tests.capture.statements import statements
@@ -139,6 +153,30 @@ def test_page_of_the_admin_has_the_signature_we_replace():
     assert asked < source.index("self.render_change_form(")
     assert "obj=obj" in source[source.index("self.render_change_form(") :]
     assert '"inline_admin_formsets": inline_formsets' in source
+
+
+def test_commands_and_migrations_have_the_signatures_we_replace():
+    assert _parameters(commands._original_execute) == ["self", "args", "options"]
+    for original in (commands._original_apply, commands._original_unapply):
+        assert _parameters(original) == ["self", "project_state", "schema_editor", "collect_sql"]
+    # Called by name, and by what runs from a terminal.
+    assert "command.execute(*args, **defaults)" in inspect.getsource(call_command)
+    assert "self.execute(*args, **cmd_options)" in inspect.getsource(BaseCommand.run_from_argv)
+
+
+def test_a_stronger_hash_of_the_same_password_is_stored_as_we_think():
+    """`_password` holds the new password until the row is saved, and None while it is the same."""
+    save = inspect.getsource(AbstractBaseUser.save)
+    assert save.index("super().save") < save.index("self._password = None")
+    check = inspect.getsource(AbstractBaseUser.check_password)
+    saved = check.index('self.save(update_fields=["password"])')
+    assert check.index("self._password = None") < saved
+    assert "must_update" in inspect.getsource(hashers.verify_password)
+
+
+def test_sessions_and_users_are_kept_where_we_look():
+    assert "request._cached_user" in inspect.getsource(auth_middleware.get_user)
+    assert "_session_cache" in inspect.getsource(vars(SessionBase)["_get_session"])
 
 
 def test_related_manager_has_the_methods_we_replace():

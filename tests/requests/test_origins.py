@@ -230,6 +230,13 @@ def test_garbage_does_not_fail_the_request(client: Client, only: Only):
     assert event.request.ip is None
 
 
+def test_addresses_can_be_left_out(client: Client, only: Only):
+    """F13"""
+    with override_settings(AUDIT_LOG={"TRUSTED_PROXIES": None}):
+        client.post("/create/", REMOTE_ADDR="192.0.2.1", HTTP_X_FORWARDED_FOR="192.0.2.2")
+    assert {event.request and event.request.ip for event in only("create", "request")} == {None}
+
+
 @pytest.mark.parametrize(
     ("address", "network"),
     [

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 
 from audit_log import testing
-from audit_log.events import Event
+from audit_log.events import Event, encode_event
 from audit_log.middleware import AuditMiddleware
 from audit_log.models import Record
 from tests.shop.models import Category
@@ -133,7 +133,22 @@ def test_a_change_before_the_error_is_recorded_and_so_is_the_error(client: Clien
     client.get("/boom/")
     found = only("create", "request")
     assert [e.action for e in found] == ["create", "request"]
+    assert found[1].data == {"exception": "RuntimeError"}
     assert found[1].outcome == "failure"
+
+
+@pytest.mark.parametrize("path", ["/api-boom/", "/boom-async/"])
+def test_an_error_is_named_by_its_type_and_keeps_the_body(
+    client: Client, only: Only, anna: User, path: str
+):
+    """G4: of rest_framework as well, which has read the body itself; and of async views."""
+    client.raise_request_exception = False
+    client.post(path, {"amount": 7}, content_type="application/json")
+    [event] = only("request")
+    assert event.data == {"exception": "LookupError"}
+    assert event.request is not None
+    assert (event.request.status, event.request.body) == (500, {"amount": 7})
+    assert b"4111" not in encode_event(event)
 
 
 def test_the_route_is_the_name_of_the_view(client: Client, only: Only):

@@ -183,3 +183,12 @@ class ApiView(APIView):
     def post(self, request: Request) -> Response:
         Category.objects.create(name="by api")
         return Response({"data": request.data, "user": str(request.user)})
+
+
+class ApiBoom(APIView):
+    def post(self, request: Request) -> Response:
+        raise LookupError(f"4111 1111 1111 1111 {request.data}")
+
+
+async def boom_async(request: HttpRequest) -> HttpResponse:
+    raise LookupError("4111 1111 1111 1111")
