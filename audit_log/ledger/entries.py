@@ -49,9 +49,9 @@ _LATE: Final = ("recorded_at", "sequence")  # known only under the stream's lock
 
 _KEY_TYPES: Final = {str}
 _TEXT_TYPES: Final = {str, type(None)}
-# A float, once every digit is 0, a bracket before it a comma, and what makes it a float a point. The
-# seconds of a time come after a colon too, but not one that follows a name. Each pattern begins with
-# plain bytes, which are searched for several times faster than a class of them.
+# A float, once every digit is 0, a bracket before it a comma, and what makes it a float a point.
+# The seconds of a time come after a colon too, but not one that follows a name. Each pattern begins
+# with plain bytes, which are searched for several times faster than a class of them.
 _SHAPE: Final = bytes.maketrans(b"123456789[eE", b"0" * 9 + b",..")
 _FLOATS: Final = (re.compile(rb'":-?0+\.'), re.compile(rb",-?0+\."))
 _LONG_NUMBER: Final = b"0" * 16  # as long as 2**53
@@ -304,9 +304,7 @@ def _id(value: object) -> str:
         raise EncodingError(f"Not a record id: {value!r}") from error
 
 
-def _time(
-    name: str, value: object, formatted: Callable[[datetime], str] = format_time
-) -> str:
+def _time(name: str, value: object, formatted: Callable[[datetime], str] = format_time) -> str:
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise EncodingError(f"{name} must be an aware datetime, not {value!r}.")
     if value.tzinfo is not UTC:  # in UTC, equal times are the same time

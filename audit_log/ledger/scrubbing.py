@@ -189,10 +189,10 @@ class _Scrubbed:
             root, _, key = path.partition(".")
             if root == name and key in open_:
                 sealed[key] = open_.pop(key)
-        for values, hidden in ((open_, False), (sealed, True)):
+        for part, hidden in ((open_, False), (sealed, True)):
             if self._suspects[hidden]:
-                for key, value in values.items():
-                    values[key] = self.value(value, f"{name}.{key}", sealed=hidden)
+                for key, value in part.items():
+                    part[key] = self.value(value, f"{name}.{key}", sealed=hidden)
         return open_, sealed
 
 

@@ -1,4 +1,4 @@
-"""The least a relay costs: its batches claimed, numbered, hashed, inserted and deleted, and no more.
+"""The least a relay costs: its batches claimed, numbered, hashed, inserted and deleted, no more.
 
 Everything else is done by the relay's own code before the clock starts: nothing is decrypted,
 decoded, scrubbed, sealed or encoded while it runs. Claims, the head's lock, the id check, tiles,

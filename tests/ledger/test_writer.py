@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from audit_log import testing
 from audit_log.events import Actor, Event, emitter, encode_batch, encode_event
-from audit_log.ledger import heads, insertion, writer
+from audit_log.ledger import heads, writer
 from audit_log.ledger.entries import EntryTemplate
 from audit_log.ledger.merkle import EMPTY_ROOT, TILE_BYTES
 from audit_log.ledger.records import Place, Prepared, prepare
