@@ -205,8 +205,8 @@ class EntryTemplate:
             _set_spelled(members, columns["salt"], spelling)
         _set_sealed_digests(members, columns, kept or {})
         entry = _entry(members)
-        if spelling is not None and b"\\u0000" in entry:
-            _check_texts(members)
+        if spelling is not None and b"\\u0000" in entry:  # or what looks like it
+            _set_open_members([*members], columns)
         # Quotes within text are escaped, so these bytes occur once: where the keys stand.
         self._head, _, rest = entry.partition(b'"recorded_at":""')
         self._middle, _, self._tail = rest.partition(b'"sequence":0')
