@@ -21,6 +21,8 @@ from tests.databases import empty_database
 from tests.services import trouble
 
 DATABASES: Final = ("postgres", "mysql", "sqlite")
+# What years of a busy project leave: into as many records the relay is measured as well.
+LARGE: Final = {"postgres": 10_000_000, "mysql": 1_000_000, "sqlite": 1_000_000}
 _SIZES: Final = {
     False: ("--rounds", "5", "--events", "10000"),
     True: ("--rounds", "2", "--events", "3000"),
@@ -32,22 +34,26 @@ def measure(
     quick: bool,
     databases: Sequence[str] = DATABASES,
     workers: Sequence[int] = (1, 2),
-    records: int = 0,
+    records: int | None = None,
     keep: bool = False,
 ) -> list[dict[str, Any]]:
     """A row for each database and number of workers; databases that do not answer have none.
 
-    `records_in_table`, `events_per_second`, `bare_per_second`, `ratio`, `memory_mib` (the peak of
-    one process) and, with one worker, `stages`: {name: {"us": per event, "share": of all}}.
-    `records` fills the table first; `keep` leaves the database behind.
+    `records_in_table`, `events_per_second`, `bare_per_second`, `ratio`, `floor` (the ratio of rows
+    that are ready: benchmarks/relaying/floor.py), `memory_mib` (the peak of one process) and, with
+    one worker, `stages`: {name: {"us": per event, "share": of all}}. `records` fills the table
+    first; without it both an empty table and, unless `quick`, one of LARGE records are measured.
+    `keep` leaves the database behind.
     """
-    options = [*_SIZES[quick], "--records", str(records), "--workers", *map(str, workers)]
     rows: list[dict[str, Any]] = []
     for database in databases:
         if database != "sqlite" and (reason := trouble(database)) is not None:
             print(f"{database} is left out: {reason}", file=sys.stderr)
             continue
-        rows += _measured(database, options, keep=keep)
+        default = (0,) if quick else (0, LARGE[database])
+        for size in default if records is None else (records,):
+            options = [*_SIZES[quick], "--records", str(size), "--workers", *map(str, workers)]
+            rows += _measured(database, options, keep=keep)
     return rows
 
 
@@ -79,13 +85,14 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
     """Print the rates, then the stages."""
     print(
         f"{'database':9} {'workers':>7} {'records':>10} {'events/s':>9} {'bare/s':>8} "
-        f"{'ratio':>6} {'MiB':>5}"
+        f"{'ratio':>6} {'floor':>6} {'MiB':>5}"
     )
     for row in rows:
         print(
             f"{row['database']:9} {row['workers']:7} {row['records_in_table']:10} "
             f"{row['events_per_second']:9.0f} {row['bare_per_second']:8.0f} {row['ratio']:6.2f} "
-            f"{row['memory_mib']:5.0f}   {row['rates']} bare {row['bare_rates']}"
+            f"{row['floor']:6.2f} {row['memory_mib']:5.0f}   {row['rates']} "
+            f"floor {row['floor_rates']} bare {row['bare_rates']}"
         )
     for row in rows:
         if row["stages"]:

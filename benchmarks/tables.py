@@ -11,6 +11,7 @@ from benchmarks.subjects import BY_NAME, NAMES, NONE
 
 Results = dict[str, Any]
 NOTHING_RECORDED: Final = "○"
+_MILLION: Final = 1_000_000
 _READS: Final = frozenset({"load_1000", "load_1000_json", "noop", "get", "get_user"})
 
 
@@ -154,7 +155,12 @@ def stages(results: Results) -> list[list[str]]:
         return []
     names = list(dict.fromkeys(name for row in rows for name in row["stages"]))
     body = [[name, *[_stage(row["stages"].get(name)) for row in rows]] for name in names]
-    return [["µs an event", *[str(row.get("database", "")) for row in rows]], *body]
+    return [["µs an event", *[_table_of(row) for row in rows]], *body]
+
+
+def _table_of(row: dict[str, Any]) -> str:
+    database, records = str(row.get("database", "")), row.get("records_in_table", 0)
+    return f"{database}, {records // _MILLION} million" if records >= _MILLION else database
 
 
 def _stage(found: dict[str, float] | None) -> str:

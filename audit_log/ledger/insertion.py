@@ -17,6 +17,7 @@ import msgspec
 from django.db import connections, models
 
 from audit_log.events import format_time
+from audit_log.ledger.entries import Spelling
 from audit_log.models import Record
 
 _FIELDS: Final = {str(field.attname): field for field in Record._meta.concrete_fields}
@@ -37,7 +38,7 @@ class Row(NamedTuple):
 class Table(Protocol):
     """The table of records in one kind of database."""
 
-    def encode(self, columns: Mapping[str, Any]) -> Row:
+    def encode(self, columns: Mapping[str, Any], spelling: Spelling) -> Row:
         """A row, ready but for what is known only under the lock."""
         ...
 
@@ -65,18 +66,18 @@ class _Copied:
 
     def __init__(self, using: str) -> None:
         self._using = using
-        into = _into(using, (*_TEXTS, *_LATE, *_OTHER_NAMES))
+        into = _into(using, (*_TEXTS, *_LATE, *_SPELLED, *_NUMBERS, *_JSON, *_BYTES))
         self._sql = f"COPY {into} FROM STDIN WITH (NULL '')"
 
-    def encode(self, columns: Mapping[str, Any]) -> Row:
+    def encode(self, columns: Mapping[str, Any], spelling: Spelling) -> Row:
         texts = [text or "" for text in _pick_texts(columns)]
         together = "".join(texts)
         if not together.isprintable() or "\\" in together:
             texts = [_escaped(text) for text in texts]
-        others = [
-            "" if value is None else encoded(value)
-            for value, encoded in zip(_pick_others(columns), _OTHERS, strict=True)
-        ]
+        numbers = ["" if number is None else str(number) for number in _pick_numbers(columns)]
+        json = b"\t".join([getattr(spelling, name) for name in _JSON]).decode()
+        values = [f"\\\\x{value.hex()}" if value else "" for value in _pick_bytes(columns)]
+        others = (spelling.id, spelling.occurred_at, *numbers, json.replace("\\", "\\\\"), *values)
         return Row(("\t".join(texts), "\t".join(others)), 0)
 
     def insert(self, rows: Sequence[tuple[int, Row]], recorded_at: datetime) -> None:
@@ -93,30 +94,24 @@ class _Copied:
                 cursor.copy_expert(self._sql, io.StringIO("".join(lines)))
 
 
-def _copied(field: models.Field[Any, Any]) -> Callable[[Any], str]:
-    """How a value of the field stands in COPY's text format, where a backslash escapes."""
-    if isinstance(field, models.DateTimeField):
-        return format_time
-    if isinstance(field, models.BinaryField):
-        return lambda value: "\\\\x" + bytes(value).hex()
-    if isinstance(field, models.JSONField):
-        return lambda value: _json.encode(value).decode().replace("\\", "\\\\")
-    if isinstance(field, models.UUIDField):
-        return attrgetter("hex")
-    return str
-
-
 def _escaped(text: str) -> str:
     for plain, escaped in (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r")):
         text = text.replace(plain, escaped)
     return text
 
 
-_TEXTS: Final = tuple(n for n in _EARLY if isinstance(_FIELDS[n], models.CharField))
-_OTHER_NAMES: Final = tuple(n for n in _EARLY if n not in _TEXTS)
-_OTHERS: Final = tuple(_copied(_FIELDS[n]) for n in _OTHER_NAMES)
+def _early(kind: type[models.Field[Any, Any]]) -> tuple[str, ...]:
+    return tuple(name for name in _EARLY if isinstance(_FIELDS[name], kind))
+
+
+_TEXTS: Final = _early(models.CharField)
+_NUMBERS: Final = _early(models.IntegerField)
+_JSON: Final = _early(models.JSONField)
+_BYTES: Final = _early(models.BinaryField)
+_SPELLED: Final = ("id", "occurred_at")
 _pick_texts = itemgetter(*_TEXTS)
-_pick_others = itemgetter(*_OTHER_NAMES)
+_pick_numbers = itemgetter(*_NUMBERS)
+_pick_bytes = itemgetter(*_BYTES)
 _pick_early = itemgetter(*_EARLY)
 
 
@@ -129,7 +124,7 @@ class _Values:
         self._encoders = [_stored(_FIELDS[name], using) for name in _EARLY]
         self._places = [_place(_FIELDS[name], using) for name in _EARLY]
 
-    def encode(self, columns: Mapping[str, Any]) -> Row:
+    def encode(self, columns: Mapping[str, Any], spelling: Spelling) -> Row:
         places, values, size = [], [], 0
         encoders = zip(_pick_early(columns), self._encoders, self._places, strict=True)
         for value, encoded, place in encoders:
@@ -185,7 +180,7 @@ class _Prepared:
         self._sql = f"INSERT INTO {_into(using, (*_LATE, *_EARLY))} VALUES ({places})"  # noqa: S608 - our own names
         self._encoders = [_stored(_FIELDS[name], using) for name in _EARLY]
 
-    def encode(self, columns: Mapping[str, Any]) -> Row:
+    def encode(self, columns: Mapping[str, Any], spelling: Spelling) -> Row:
         values = [
             None if value is None else encoded(value)
             for value, encoded in zip(_pick_early(columns), self._encoders, strict=True)

@@ -6,20 +6,19 @@ All of it happens before the stream's head is locked; only the number and the mo
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
 from django.db import DatabaseError
 
-from audit_log.events import Actor, Event, Request
+from audit_log.events import Actor, Event, Request, format_time
 from audit_log.ledger import devices, insertion
-from audit_log.ledger.entries import SALT_BYTES, EntryTemplate
+from audit_log.ledger.entries import SALT_BYTES, EntryTemplate, Spelling
 from audit_log.ledger.envelope import envelope, redactions
-from audit_log.ledger.scrubbing import Contents, contents_of
+from audit_log.ledger.scrubbing import Contents, contents_of_all
 from audit_log.privacy import data_keys
 from audit_log.privacy.addresses import network_of
 from audit_log.privacy.encryption import blind_index, place_of, seal
@@ -31,6 +30,7 @@ _NO_REQUEST: Final = Request()
 
 # A few thousand people and pages come again and again.
 _network_of = lru_cache(maxsize=1024)(network_of)
+_json = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ def prepare_all(events: Iterable[tuple[Event, Place]]) -> list[Prepared | Except
     hand, which takes a third off the time. Raises DatabaseError, which is no event's own fault.
     """
     drafts = [_Draft(event, at) for event, at in events]
-    for step in (_scrub, _fit, _seal_actor, _seal_data, _tokenise, _enter, _encode):
+    _scrub(drafts)
+    for step in (_fit, _seal_actor, _seal_data, _tokenise, _enter, _encode):
         for draft in drafts:
             if draft.error is None:
                 try:
@@ -97,6 +98,7 @@ class _Draft(msgspec.Struct):
     # Unset until their step.
     contents: Contents = msgspec.UNSET  # type: ignore[assignment]
     columns: dict[str, Any] = msgspec.UNSET  # type: ignore[assignment]
+    spelling: Spelling = msgspec.UNSET  # type: ignore[assignment]
     entry: EntryTemplate = msgspec.UNSET  # type: ignore[assignment]
     row: insertion.Row = msgspec.UNSET  # type: ignore[assignment]
 
@@ -104,8 +106,13 @@ class _Draft(msgspec.Struct):
         return Prepared(self.event, self.columns, self.entry, self.row)
 
 
-def _scrub(draft: _Draft) -> None:
-    draft.contents = contents_of(devices.described(draft.event))
+def _scrub(drafts: Sequence[_Draft]) -> None:
+    found = contents_of_all([devices.described(draft.event) for draft in drafts])
+    for draft, contents in zip(drafts, found, strict=True):
+        if isinstance(contents, Exception):
+            draft.error = contents
+        else:
+            draft.contents = contents
 
 
 def _fit(draft: _Draft) -> None:
@@ -114,10 +121,18 @@ def _fit(draft: _Draft) -> None:
     columns["id"] = event.id
     columns["version"] = event.version
     columns["stream"] = draft.at.stream
-    columns["changed_fields"] = sorted(event.changes) if event.changes else None
+    columns["changed_fields"] = fields = sorted(event.changes) if event.changes else None
     columns["changes"] = contents.changes or None
     columns["data"] = contents.data or None
-    columns["redactions"] = redactions(contents.marks)
+    columns["redactions"] = marks = redactions(contents.marks)
+    draft.spelling = Spelling(
+        id=str(event.id),
+        occurred_at=format_time(event.occurred_at),
+        changed_fields=_json(fields) if fields else b"",
+        redactions=_json(marks) if marks else b"",
+        changes=contents.encoded_changes,
+        data=contents.encoded_data,
+    )
 
 
 def _seal_actor(draft: _Draft) -> None:
@@ -146,18 +161,12 @@ def _tokenise(draft: _Draft) -> None:
 
 
 def _enter(draft: _Draft) -> None:
-    contents = draft.contents
-    draft.columns["salt"] = salt = os.urandom(SALT_BYTES)
-    digests = {}
-    if contents.encoded_changes:
-        digests["changes"] = sha256(salt + contents.encoded_changes).hexdigest()
-    if contents.encoded_data:
-        digests["data"] = sha256(salt + contents.encoded_data).hexdigest()
-    draft.entry = EntryTemplate(draft.columns, digests=digests)
+    draft.columns["salt"] = os.urandom(SALT_BYTES)
+    draft.entry = EntryTemplate(draft.columns, spelling=draft.spelling)
 
 
 def _encode(draft: _Draft) -> None:
-    draft.row = draft.at.table.encode(draft.columns)
+    draft.row = draft.at.table.encode(draft.columns, draft.spelling)
 
 
 def scope_of(event: Event, column: str, stream: str) -> str:

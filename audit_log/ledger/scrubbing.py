@@ -1,23 +1,23 @@
 """What an event says, after the detectors: what stays open, and what is to be sealed.
 
 The values are first encoded as they came, for they have to be encoded anyway, and every detector is
-asked about all of them at once. Only where one could find something are they taken apart.
+asked about those of many events at once. Only where one could find something are they taken apart.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from audit_log.events import JSON, Actor, Event, Redaction, Request
 from audit_log.exceptions import EncodingError
-from audit_log.ledger.entries import canonical_decoded
+from audit_log.ledger.entries import canonical_decoded, encode_decoded, is_surely_canonical
 from audit_log.privacy.detectors import (
     DETECTORS,
     Detector,
     is_suspect,
-    like_any,
     scrub,
     scrub_value,
     suspects,
@@ -25,6 +25,8 @@ from audit_log.privacy.detectors import (
 from audit_log.privacy.encryption import fingerprint
 
 _Suspects = tuple[Detector, ...]
+_Encode = Callable[..., list[bytes]]
+_TOGETHER: Final = 64  # events asked about at once: few enough to stay in the processor's cache
 _NOBODY: Final = Actor()
 _NO_REQUEST: Final = Request()
 
@@ -42,28 +44,91 @@ class Contents(msgspec.Struct, gc=False):
     sealed_data: bytes
     marks: list[Redaction]
 
+    @property
+    def encoded(self) -> tuple[bytes, bytes, bytes, bytes]:
+        """All that is encoded."""
+        return self.encoded_changes, self.encoded_data, self.sealed_actor, self.sealed_data
 
-def contents_of(event: Event) -> Contents:
-    """The values of an event, scrubbed. Raises EncodingError for what no JSON holds."""
+    @property
+    def open_text(self) -> str:
+        """What is stored readable, for the detectors.
+
+        JSON escapes nothing that a pretest looks for, so encoded text stands for each value.
+        """
+        encoded = f"{self.encoded_changes.decode()}\n{self.encoded_data.decode()}"
+        return f"{encoded}\n{self.actor_id}\n{self.path}"
+
+    @property
+    def hidden_text(self) -> str:
+        """What is to be sealed, for the detectors."""
+        return f"{self.sealed_actor.decode()}\n{self.sealed_data.decode()}"
+
+
+def contents_of_all(events: Sequence[Event]) -> list[Contents | Exception]:
+    """The values of events, scrubbed, in their order; an EncodingError for what no JSON holds."""
+    found: list[Contents | Exception] = []
+    for first in range(0, len(events), _TOGETHER):
+        found += _contents_together(events[first : first + _TOGETHER])
+    return found
+
+
+def _contents_together(events: Sequence[Event]) -> list[Contents | Exception]:
+    """Most events hold nothing to find or to doubt, which one look at all of them shows."""
     try:
-        plain = _contents(event, (), ())
+        plain = [_contents(event, (), (), encode_decoded) for event in events]
+    except Exception:  # noqa: BLE001 - whose fault it is shows one by one
+        return [_contents_alone(event) for event in events]
+    if is_surely_canonical(*[value for contents in plain for value in contents.encoded]):
+        return _without_secrets(events, plain)
+    return [
+        _without_secrets([event], [contents])[0]
+        if is_surely_canonical(*contents.encoded)
+        else _contents_alone(event)
+        for event, contents in zip(events, plain, strict=True)
+    ]
+
+
+def _contents_alone(event: Event) -> Contents | Exception:
+    try:
+        plain = _contents(event, (), (), canonical_decoded)
     except EncodingError:  # the detectors mask what is too deep
-        return _contents(event, DETECTORS, DETECTORS)
-    # JSON escapes nothing that a pretest looks for, so the encoded text stands for each value.
-    open_ = (plain.encoded_changes + b"\n" + plain.encoded_data).decode()
-    open_ = f"{open_}\n{plain.actor_id}\n{plain.path}"
-    hidden = (plain.sealed_actor + b"\n" + plain.sealed_data).decode()
-    if not like_any(f"{open_}\n{hidden}", personal=open_):
-        return plain
-    return _contents(event, suspects(open_, personal=True), suspects(hidden, personal=False))
+        return _scrubbed(event, DETECTORS, DETECTORS)
+    except Exception as error:  # noqa: BLE001 - one must not stop the others
+        return error
+    return _without_secrets([event], [plain])[0]
 
 
-def _contents(event: Event, open_: _Suspects, hidden: _Suspects) -> Contents:
+def _without_secrets(
+    events: Sequence[Event], plain: Sequence[Contents]
+) -> list[Contents | Exception]:
+    """Those in which detectors could find something made again, through these detectors."""
+    open_ = [contents.open_text for contents in plain]
+    hidden = [contents.hidden_text for contents in plain]
+    anywhere = suspects("\n".join(open_), personal=True)
+    anywhere_hidden = suspects("\n".join(hidden), personal=False)
+    if not anywhere and not anywhere_hidden:
+        return list(plain)
+    found: list[Contents | Exception] = []
+    for event, contents, text, hidden_text in zip(events, plain, open_, hidden, strict=True):
+        own = suspects(text, personal=True, detectors=anywhere)
+        own_hidden = suspects(hidden_text, personal=False, detectors=anywhere_hidden)
+        found.append(_scrubbed(event, own, own_hidden) if own or own_hidden else contents)
+    return found
+
+
+def _scrubbed(event: Event, open_: _Suspects, hidden: _Suspects) -> Contents | Exception:
+    try:
+        return _contents(event, open_, hidden, canonical_decoded)
+    except Exception as error:  # noqa: BLE001 - one must not stop the others
+        return error
+
+
+def _contents(event: Event, open_: _Suspects, hidden: _Suspects, encode: _Encode) -> Contents:
     scrubbed = _Scrubbed(event, open_, hidden)
     actor, request = event.actor or _NOBODY, event.request or _NO_REQUEST
     actor_id = scrubbed.text(actor.id, "actor.id", sealed=False)
     path = scrubbed.text(request.path, "request.path", sealed=False)
-    changes, data, sealed_actor, sealed_data = canonical_decoded(
+    changes, data, sealed_actor, sealed_data = encode(
         scrubbed.open_changes,
         scrubbed.open_data,
         _actor_part(scrubbed, actor, request),
@@ -92,7 +157,6 @@ class _Scrubbed:
         self.event = event
         self.marks: list[Redaction] = list(event.redactions)
         self._suspects = (open_, hidden)
-        self._sealed = frozenset(event.sealed)
         self.open_changes, self.sealed_changes = self._split("changes", event.changes)
         self.open_data, self.sealed_data = self._split("data", event.data)
 
@@ -118,41 +182,63 @@ class _Scrubbed:
     def _split(
         self, name: str, values: dict[str, Any] | None
     ) -> tuple[dict[str, JSON], dict[str, JSON]]:
-        open_: dict[str, JSON] = {}
-        sealed: dict[str, JSON] = {}
-        for key, value in (values or {}).items():
-            path = f"{name}.{key}"
-            hidden = path in self._sealed
-            (sealed if hidden else open_)[key] = self.value(value, path, sealed=hidden)
+        if not values:
+            return {}, {}
+        open_, sealed = dict(values), {}
+        for path in self.event.sealed:
+            root, _, key = path.partition(".")
+            if root == name and key in open_:
+                sealed[key] = open_.pop(key)
+        for part, hidden in ((open_, False), (sealed, True)):
+            if self._suspects[hidden]:
+                for key, value in part.items():
+                    part[key] = self.value(value, f"{name}.{key}", sealed=hidden)
         return open_, sealed
 
 
-def _actor_part(scrubbed: _Scrubbed, actor: Actor, request: Request) -> dict[str, JSON]:
+# The sealed parts, their members in the order of their names.
+class _ActorPart(msgspec.Struct, omit_defaults=True, gc=False):
     """What the actor said and sent."""
-    part = {
-        "label": scrubbed.text(actor.label, "actor.label"),
-        "email": actor.email,
-        "ip": request.ip,
-        "user_agent": scrubbed.text(request.user_agent, "request.user_agent"),
-        "query": scrubbed.text(request.query, "request.query"),
-        "body": scrubbed.value(request.body, "request.body", sealed=True),
-        "reason": scrubbed.text(scrubbed.event.reason, "reason"),
-    }
-    return {name: value for name, value in part.items() if value is not None}
+
+    body: JSON = None
+    email: str | None = None
+    ip: str | None = None
+    label: str | None = None
+    query: str | None = None
+    reason: str | None = None
+    user_agent: str | None = None
 
 
-def _data_part(scrubbed: _Scrubbed) -> dict[str, JSON]:
+class _DataPart(msgspec.Struct, omit_defaults=True, gc=False):
     """What it was about."""
+
+    changes: dict[str, JSON] | None = None
+    data: dict[str, JSON] | None = None
+    labels: dict[str, list[str | None]] | None = None
+    target_label: str | None = None
+
+
+def _actor_part(scrubbed: _Scrubbed, actor: Actor, request: Request) -> _ActorPart:
+    return _ActorPart(
+        label=scrubbed.text(actor.label, "actor.label"),
+        email=actor.email,
+        ip=request.ip,
+        user_agent=scrubbed.text(request.user_agent, "request.user_agent"),
+        query=scrubbed.text(request.query, "request.query"),
+        body=scrubbed.value(request.body, "request.body", sealed=True),
+        reason=scrubbed.text(scrubbed.event.reason, "reason"),
+    )
+
+
+def _data_part(scrubbed: _Scrubbed) -> _DataPart:
     event = scrubbed.event
-    labels = {
+    labels = event.labels and {
         name: [scrubbed.text(label, f"labels.{name}") for label in pair]
-        for name, pair in (event.labels or {}).items()
+        for name, pair in event.labels.items()
     }
-    target = event.target
-    part: dict[str, JSON] = {
-        "target_label": scrubbed.text(target.label if target else None, "target.label"),
-        "changes": scrubbed.sealed_changes,
-        "labels": labels,
-        "data": scrubbed.sealed_data,
-    }
-    return {name: value for name, value in part.items() if value}
+    return _DataPart(
+        target_label=scrubbed.text(event.target.label if event.target else None, "target.label"),
+        changes=scrubbed.sealed_changes or None,
+        labels=labels or None,
+        data=scrubbed.sealed_data or None,
+    )

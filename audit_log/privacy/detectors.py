@@ -65,27 +65,19 @@ def _any_case(*marks: str) -> Callable[[str], bool]:
     return lambda text: found(text.lower())
 
 
-_KEY: Final = ("-----BEGIN",)
-_JWT: Final = ("eyJ",)
-_SCHEMES: Final = ("bearer", "basic", "token")
 _VENDORS: Final = (
     *("gho_", "ghp_", "ghs_", "ghu_", "ghr_", "github_pat_", "glpat-", "xox"),
     *("k_live_", "k_test_", "AIza", "SG.", "npm_", "pypi-"),
 )
-_AWS: Final = ("AKIA", "ASIA", "ABIA", "ACCA", "A3T")
-_AWS_NAME: Final = ("aws",)
-_URL: Final = ("://",)
-_MARKS: Final = (*_KEY, *_JWT, *_VENDORS, *_AWS, *_URL)
-_LOWERED: Final = (*_SCHEMES, *_AWS_NAME)
 
 DETECTORS: Final = (
-    Detector("private_key", _any_of(*_KEY), patterns.find_private_key),
-    Detector("jwt", _any_of(*_JWT), patterns.find_jwt),
-    Detector("bearer", _any_case(*_SCHEMES), patterns.find_scheme),
+    Detector("private_key", _any_of("-----BEGIN"), patterns.find_private_key),
+    Detector("jwt", _any_of("eyJ"), patterns.find_jwt),
+    Detector("bearer", _any_case("bearer", "basic", "token"), patterns.find_scheme),
     Detector("vendor_token", _any_of(*_VENDORS), patterns.find_vendor),
-    Detector("aws_key", _any_of(*_AWS), patterns.find_aws_id),
-    Detector("aws_secret", _any_case(*_AWS_NAME), patterns.find_aws_secret),
-    Detector("url_credentials", _any_of(*_URL), patterns.find_url),
+    Detector("aws_key", _any_of("AKIA", "ASIA", "ABIA", "ACCA", "A3T"), patterns.find_aws_id),
+    Detector("aws_secret", _any_case("aws"), patterns.find_aws_secret),
+    Detector("url_credentials", _any_of("://"), patterns.find_url),
     # Before cards: the digits of an IBAN can pass for one.
     Detector("iban", patterns.like_iban, patterns.find_iban, personal=True),
     Detector("card", patterns.like_card, patterns.find_card),
@@ -135,29 +127,14 @@ def suspects(
 ) -> tuple[Detector, ...]:
     """The detectors that could find something in any part of the text: mostly none.
 
-    Ask about many texts together: a dozen pretests of each would take longer than all the rest of
-    the relay.
+    Ask about the texts of many events together: a dozen pretests of each would take longer than all
+    the rest of the relay.
     """
     try:
         asked = [detector for detector in detectors if personal or not detector.personal]
         return tuple([detector for detector in asked if detector.pretest(text)])
     except Exception:  # noqa: BLE001 - `scrub` meets it again, and masks the text it failed on
         return detectors
-
-
-def like_any(text: str, *, personal: str) -> bool:
-    """Whether the pretest of any of DETECTORS holds: all of them in one, without their calls.
-
-    `personal` is that part of the text in which personal data is looked for, too.
-    """
-    for mark in _MARKS:
-        if mark in text:
-            return True
-    lowered = text.lower()
-    for mark in _LOWERED:
-        if mark in lowered:
-            return True
-    return patterns.like_card(text) or patterns.like_personal(personal)
 
 
 def is_suspect(text: str, suspected: Iterable[Detector]) -> bool:

@@ -242,11 +242,6 @@ def like_ssn(text: str) -> bool:
     return b"0" * 9 in _shape(text, b" -")
 
 
-def like_personal(text: str) -> bool:
-    """Any of them, or the mark of an e-mail address or of a telephone number."""
-    return "@" in text or "+" in text or like_iban(text) or like_ssn(text)
-
-
 _IBAN: Final = re.compile(
     r"(?<![A-Za-z0-9])(?="
     r"([A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]){11,32}|[A-Za-z]{2}[0-9]{2}[A-Za-z0-9]{11,29}))"

@@ -18,7 +18,7 @@ _PLACES: Final = {
     "decode": ["audit_log.delivery.relay:_Claim._decode"],
     "canonical JSON": ["audit_log.ledger.records:_scrub"],
     "detectors": [
-        f"audit_log.ledger.scrubbing:{name}" for name in ("like_any", "scrub", "scrub_value")
+        f"audit_log.ledger.scrubbing:{name}" for name in ("suspects", "scrub", "scrub_value")
     ],
     "columns": ["audit_log.ledger.records:_fit"],
     "seal": ["audit_log.ledger.records:_seal_actor", "audit_log.ledger.records:_seal_data"],

@@ -1,7 +1,7 @@
 """A relay in a process of its own, told by lines on its standard input.
 
-`relay` moves all there is; `stages` the same with a clock in every stage; each answers with a line
-of JSON.
+`relay` moves all there is; `stages` the same with a clock in every stage; `ready` prepares what
+waits, and `floor` then moves it. Each answers with a line of JSON.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import resource
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import django
@@ -26,16 +27,25 @@ def main() -> None:
         _say(_answer(line.strip()))
 
 
+_ready: dict[int, Any] = {}
+
+
 def _answer(command: str) -> dict[str, Any]:
     from audit_log.delivery.relay import relay  # noqa: PLC0415
-    from benchmarks.relaying import stages  # noqa: PLC0415
+    from benchmarks.relaying import floor, stages  # noqa: PLC0415
 
+    if command == "ready":
+        _ready.clear()
+        _ready.update(floor.ready())
+        return {"ready": True}
     clock = stages.Clock()
-    began = time.monotonic()
+    around: AbstractContextManager[None] = nullcontext()
     if command == "stages":
-        with stages.watched(clock):
-            moved = relay()
-    else:
+        around = stages.watched(clock)
+    elif command == "floor":
+        around = floor.installed(_ready)
+    began = time.monotonic()
+    with around:
         moved = relay()
     ended = time.monotonic()
     return {

@@ -13,6 +13,7 @@ from benchmarks import budgets, figures, grids, plan, results, tables, traffic
 from benchmarks.__main__ import _sections
 from benchmarks.subjects import NAMES, NONE, OURS, SUBJECTS
 
+_STAGE = {"us": 1.0, "share": 1.0}
 TIMES = st.lists(st.floats(min_value=0.1, max_value=1e6), min_size=1, max_size=20)
 
 
@@ -120,6 +121,25 @@ def test_a_budget_of_a_save_shows_what_ready_rows_would_cost():
     assert limit.row({"saves": [saved]})[2:] == ["1.67", "", "1.48", "**missed**"]
     del saved["floor"]  # results of before there were any
     assert limit.row({"saves": [saved]})[4] == ""
+
+
+def test_a_budget_of_the_relay_shows_what_ready_rows_would_reach():
+    few = {"database": "postgres", "workers": 2, "records_in_table": 10_000, "ratio": 0.3}
+    many = {**few, "records_in_table": 10_000_000, "ratio": 0.35, "floor": 0.6}
+    into_many = next(budget for budget in budgets.BUDGETS if "4 million" in budget.text)
+    into_few = next(budget for budget in budgets.BUDGETS if budget.text == "relay, two processes")
+    assert into_many.row({"relay": [few, many]})[2:] == ["0.35", "", "0.60", "**missed**"]
+    assert into_few.row({"relay": [few, many]})[2:] == ["0.30", "", "", "**missed**"]
+
+
+def test_stages_into_a_large_table_have_a_column_of_their_own():
+    row = {"database": "postgres", "records_in_table": 10_000, "stages": {"a": _STAGE}}
+    large = {**row, "records_in_table": 10_000_000}
+    assert tables.stages({"relay": [row, large]})[0] == [
+        "µs an event",
+        "postgres",
+        "postgres, 10 million",
+    ]
 
 
 def test_what_is_captured_by_nobody_is_no_measured_bulk_operation():

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from audit_log import testing
 from audit_log.events import Actor, Event, emitter, encode_batch, encode_event
-from audit_log.ledger import heads, insertion, writer
+from audit_log.ledger import heads, writer
 from audit_log.ledger.entries import EntryTemplate
 from audit_log.ledger.merkle import EMPTY_ROOT, TILE_BYTES
 from audit_log.ledger.records import Place, Prepared, prepare
@@ -196,8 +196,8 @@ def test_repetition_of_an_erased_persons_event_is_dropped():
 
 def _prepared_before_the_erasure(event: Event, row: Record) -> Prepared:
     columns: dict[str, Any] = {**Record.objects.filter(pk=row.pk).values().get()}
-    encoded = insertion.table("default").encode(columns)
-    return Prepared(event, columns, EntryTemplate(columns), encoded)
+    other = prepare(an_event(), Place("default", 0, "default"))
+    return replace(other, event=event, columns=columns, entry=EntryTemplate(columns))
 
 
 def test_repetition_of_a_record_that_was_altered_since_is_refused():

@@ -1,0 +1,48 @@
+"""The least a relay costs: its batches claimed, numbered, hashed, inserted and deleted, no more.
+
+Everything else is done by the relay's own code before the clock starts: nothing is decrypted,
+decoded, scrubbed, sealed or encoded while it runs. Claims, the head's lock, the id check, tiles,
+heads, COPY or INSERT and commits are the relay's own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from audit_log.delivery import relay
+from audit_log.ledger.records import Prepared
+from audit_log.models import Outbox
+from audit_log.router import ledger_alias
+
+Ready = dict[int, list[Prepared]]
+
+
+def ready() -> Ready:
+    """The records of all that waits in the outbox, by batch."""
+    using = ledger_alias()
+    claim = relay._Claim(using, None, locked=False)  # noqa: SLF001 - in place of a part of it
+    rows = Outbox.objects.using(using).order_by("id").values_list("id", "payload")
+    claim.rows = [relay._Row(*row) for row in rows]  # noqa: SLF001
+    claim.prepare()
+    found: Ready = defaultdict(list)
+    for id_, prepared in claim.prepared:
+        found[id_].append(prepared)
+    return found
+
+
+@contextmanager
+def installed(records: Ready) -> Iterator[None]:
+    """Claims that find their records prepared."""
+    original: Any = relay._Claim.prepare  # noqa: SLF001
+
+    def prepare(claim: Any) -> None:
+        claim.prepared = [(row.id, record) for row in claim.rows for record in records[row.id]]
+
+    setattr(relay._Claim, "prepare", prepare)  # noqa: SLF001, B010 - a method is assigned
+    try:
+        yield
+    finally:
+        setattr(relay._Claim, "prepare", original)  # noqa: SLF001, B010
