@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.apps import apps
 
 from audit_log.capture import auth, bulk, deletes, jobs, references, relations, saves
+from audit_log.capture.triggers import sending
 from audit_log.recording import pending
 
 
@@ -17,12 +18,13 @@ def install() -> None:
     bulk.install()
     relations.install()
     jobs.install()
+    sending.install()
     if apps.is_installed("django.contrib.auth"):
         auth.install()
 
 
 def uninstall() -> None:
     """As if we were not there."""
-    for room in (auth, jobs, relations, bulk, references, deletes, saves):
+    for room in (auth, sending, jobs, relations, bulk, references, deletes, saves):
         room.uninstall()
     pending.uninstall_everywhere()

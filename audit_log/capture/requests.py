@@ -135,7 +135,7 @@ class RequestScope:
             self._tenant_known = False  # the user was not known yet, say
         return self._tenant
 
-    def noticed(self, event: Event) -> None:
+    def noticed(self, event: Event | None = None) -> None:
         """Something happened in this request, so it is worth an event."""
         self.notable = True
 

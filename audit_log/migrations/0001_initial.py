@@ -19,6 +19,7 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField()),
                 ('event_count', models.IntegerField()),
                 ('payload', models.BinaryField()),
+                ('form', models.SmallIntegerField(db_default=0, default=0)),
                 ('attempts', models.SmallIntegerField(db_default=0, default=0)),
                 ('next_attempt_at', models.DateTimeField(null=True)),
                 ('parked_at', models.DateTimeField(null=True)),
