@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-import msgspec
 from django.db import connections, models
 
 from audit_log.capture.changes import Changes
@@ -20,7 +19,6 @@ from audit_log.privacy.redaction import MASK
 
 _NULL: Final = b"null"
 _MICROSECONDS: Final = 1_000_000
-_pair = msgspec.json.Decoder(tuple[msgspec.Raw, msgspec.Raw])
 
 
 class Cut(str):
@@ -28,16 +26,6 @@ class Cut(str):
 
     __slots__ = ("rule",)
     rule: str
-
-
-def sides(raw: bytes, operation: str) -> tuple[bytes, bytes]:
-    """The old and the new value of a column."""
-    if operation == "insert":
-        return _NULL, raw
-    if operation == "delete":
-        return raw, _NULL
-    old, new = _pair.decode(raw)
-    return bytes(old), bytes(new)
 
 
 def loaded(field: models.Field[Any, Any], raw: bytes, using: str) -> Any:
@@ -65,6 +53,8 @@ def loaded(field: models.Field[Any, Any], raw: bytes, using: str) -> Any:
 def add(found: Changes, item: FieldPlan, old: Any, new: Any) -> bool:
     """Note that a field went from one value to another. Whether it did."""
     if item.policy is Policy.MASKED:
+        if old is new is False or old is new is None:
+            return False
         found.values[item.name] = [_masked(old), _masked(new)]
         found.redactions.append(Redaction(item.path, item.rule))
         return True
@@ -84,8 +74,8 @@ def add(found: Changes, item: FieldPlan, old: Any, new: Any) -> bool:
 
 
 def _masked(value: Any) -> str | None:
-    """A trigger says only that there is one, or shows the last digits of a card."""
-    if value is None:
+    """A trigger says only whether there is one, or shows the last digits of a card."""
+    if value is None or value is False:
         return None
     return value if isinstance(value, str) and value.startswith("**** ") else MASK
 

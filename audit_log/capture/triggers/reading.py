@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from django.apps import apps
@@ -36,23 +36,39 @@ from audit_log.recording.values import MAX_EVENT_BYTES, clean, encode_bounded
 _VERSION: Final = 1
 _ACTIONS: Final = {"insert": "create", "update": "update", "delete": "delete"}
 _MAX_TEXT: Final = 255
+_NULL: Final = b"null"
+_UNCHANGED: Final = (_NULL, _NULL)
 
 
 class _Written(msgspec.Struct):
-    """What a trigger wrote. A row is `[key, values]`, with the old key behind where it changed."""
+    """What a trigger wrote. A row is the values of `key` and of `extra`, then those of `columns`.
+
+    Of an update, the old key where it was another stands before these, and each of them is two.
+    """
 
     v: int
     model: str
     op: str
     role: str
-    rows: list[list[dict[str, msgspec.Raw]]]
+    rows: list[list[msgspec.Raw]]
+    key: list[str]
+    extra: list[str] = []
+    columns: list[str] = []
     context: str | None = None
     began: float = 0.0
     application: str | None = None
-    address: str | None = None
+
+
+class _Values(NamedTuple):
+    """One row, by the names of columns. `old_key` is None where it is the same."""
+
+    key: dict[str, bytes]
+    changes: dict[str, tuple[bytes, bytes]]
+    old_key: dict[str, bytes] | None
 
 
 _decoder = msgspec.json.Decoder(_Written)
+_row_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _event_decoder = msgspec.json.Decoder(Event)
 
 
@@ -179,11 +195,10 @@ class _Told:
 
     def _client(self) -> dict[str, Any]:
         """What the connection said of itself: anybody may say anything there, so it is sealed."""
-        parts = {"application": self._written.application, "address": self._written.address}
-        data = {name: clean(text)[:_MAX_TEXT] for name, text in parts.items() if text}
-        if not data:
+        if not self._written.application:
             return {}
-        return {"data": data, "sealed": tuple(f"data.{name}" for name in data)}
+        data = {"application": clean(self._written.application)[:_MAX_TEXT]}
+        return {"data": data, "sealed": ("data.application",)}
 
 
 def _together(values: Mapping[str, Any], event: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,6 +211,34 @@ def _together(values: Mapping[str, Any], event: Mapping[str, Any]) -> dict[str, 
     return both
 
 
+def _values(written: _Written) -> Iterator[_Values]:
+    keys, names = written.key, written.columns
+    for raw in written.rows:
+        row = list(map(bytes, raw))
+        if len(row) != _width(written):  # more than a function takes: an array of arrays
+            row = [bytes(each) for part in row for each in _row_decoder.decode(part)]
+        if len(row) != _width(written):
+            raise EncodingError(f"A trigger of {written.model} wrote a row of another width.")
+        key = dict(zip((*keys, *written.extra), row, strict=False))
+        rest = row[len(key) :]
+        if written.op == "insert":
+            yield _Values(key, {n: (_NULL, v) for n, v in zip(names, rest, strict=True)}, None)
+        elif written.op == "delete":
+            yield _Values(key, {n: (v, _NULL) for n, v in zip(names, rest, strict=True)}, None)
+        else:
+            old = {n: v for n, v in zip(keys, rest, strict=False) if v != _NULL}
+            pairs = zip(rest[len(keys) :: 2], rest[len(keys) + 1 :: 2], strict=True)
+            changes = dict(zip(names, pairs, strict=True))
+            yield _Values(key, changes, {**key, **old} if old else None)
+
+
+def _width(written: _Written) -> int:
+    width = len(written.key) + len(written.extra) + len(written.columns)
+    if written.op == "update":
+        return width + len(written.key) + len(written.columns)
+    return width
+
+
 def _of_rows(
     model: type[models.Model], written: _Written, using: str
 ) -> Iterator[dict[str, Any]]:
@@ -205,7 +248,7 @@ def _of_rows(
     if written.op == "truncate":
         yield {"action": "delete", "target": Target(type=plan.type), "data": {"truncated": True}}
         return
-    for row in written.rows:
+    for row in _values(written):
         event = _Row(plan, written.op, row, using).event()
         if event is not None:
             yield event
@@ -215,20 +258,19 @@ class _Row:
     """One row that was written."""
 
     def __init__(
-        self, plan: Plan, operation: str, row: Sequence[Mapping[str, Any]], using: str
+        self, plan: Plan, operation: str, row: _Values, using: str
     ) -> None:
         self.plan = plan
         self.operation = operation
-        self.key, self.values = row[0], row[1]
-        self.old_key = row[2] if len(row) > 2 else None  # noqa: PLR2004 - where it was another
+        self.row = row
         self.using = using
 
     def event(self) -> dict[str, Any] | None:
         """The fields of its event; None where nothing that tells anything has changed."""
         found, telling = self._changes()
         data = None
-        key = self._id(self.key)
-        if self.old_key is not None and (before := self._id(self.old_key)) != key:
+        key, old_key = self._id(self.row.key), self.row.old_key
+        if old_key is not None and (before := self._id(old_key)) != key:
             data, key = {"key": [before, key]}, before
         if self.operation == "update" and not telling and data is None:
             return None
@@ -246,10 +288,9 @@ class _Row:
     def _changes(self) -> tuple[Changes, bool]:
         found, telling = Changes(), False
         for item in self.plan.fields:
-            raw = self.values.get(item.field.column)
-            if raw is None:
+            sides = self.row.changes.get(item.field.column, _UNCHANGED)
+            if sides == _UNCHANGED:
                 continue
-            sides = columns.sides(bytes(raw), self.operation)
             old, new = (columns.loaded(item.field, side, self.using) for side in sides)
             if columns.add(found, item, old, new):
                 telling = telling or not item.incidental
@@ -257,14 +298,14 @@ class _Row:
             found = Changes()
         return found, telling
 
-    def _id(self, key: Mapping[str, Any]) -> str | None:
+    def _id(self, key: Mapping[str, bytes]) -> str | None:
         fields = self.plan.model._meta.pk_fields
         values = [self._python(field, key) for field in fields]
         return self.plan.target_id(values[0] if len(values) == 1 else tuple(values))
 
-    def _python(self, field: models.Field[Any, Any], key: Mapping[str, Any]) -> Any:
+    def _python(self, field: models.Field[Any, Any], key: Mapping[str, bytes]) -> Any:
         raw = key.get(field.column)
-        return None if raw is None else columns.loaded(field, bytes(raw), self.using)
+        return None if raw is None else columns.loaded(field, raw, self.using)
 
     def _subject(self) -> str | None:
         if self.plan.options.subject is None:
@@ -272,8 +313,8 @@ class _Row:
         # Not through the model's own __init__, which may do anything.
         instance = object.__new__(self.plan.model)
         for field in self.plan.model._meta.local_concrete_fields:
-            if field.column in self.key:
-                instance.__dict__[field.attname] = self._python(field, self.key)
+            if field.column in self.row.key:
+                instance.__dict__[field.attname] = self._python(field, self.row.key)
         return self.plan.subject_of(instance)
 
 
@@ -289,18 +330,19 @@ def _of_members(through: type[models.Model], written: _Written) -> Iterator[dict
             "data": {**about, "truncated": True},
         }
         return
+    rows = list(_values(written))
     if written.op != "insert":
-        gone = [row[2] if len(row) > 2 else row[0] for row in written.rows]  # noqa: PLR2004
+        gone = [row.old_key or row.key for row in rows]
         yield from _memberships("m2m.remove", field, about, gone)
     if written.op != "delete":
-        yield from _memberships("m2m.add", field, about, [row[0] for row in written.rows])
+        yield from _memberships("m2m.add", field, about, [row.key for row in rows])
 
 
 def _memberships(
-    action: str, field: Any, about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+    action: str, field: Any, about: Mapping[str, Any], rows: Sequence[Mapping[str, bytes]]
 ) -> Iterator[dict[str, Any]]:
     owner, member = field.m2m_column_name(), field.m2m_reverse_name()
-    pairs = [(json.loads(bytes(row[owner])), json.loads(bytes(row[member]))) for row in rows]
+    pairs = [(json.loads(row[owner]), json.loads(row[member])) for row in rows]
     ordered = sorted(pairs, key=lambda pair: hashlib.sha256(repr(pair[0]).encode()).digest())
     for key, some in groupby(ordered, key=lambda pair: pair[0]):
         ids = [target_id(field.remote_field.model, each) for _, each in some]

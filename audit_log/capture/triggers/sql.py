@@ -8,18 +8,18 @@ own, without numbering and grouping.
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Sequence
 from typing import Final
 
 from audit_log.capture.triggers.surroundings import SETTING
 from audit_log.capture.triggers.values import (
+    ARGUMENTS,
     LookedUp,
     Named,
+    array,
     identifier,
-    json_key,
     literal,
-    object_of,
-    values_changed,
-    values_set,
 )
 from audit_log.capture.triggers.watched import Table
 from audit_log.models.outbox import Form
@@ -29,6 +29,7 @@ GUARD: Final = f"{PREFIX}guard"
 OPERATIONS: Final = ("insert", "update", "delete", "truncate")
 _ROWS: Final = 500
 _BYTES: Final = 1_000_000
+_LONG: Final = 262_144  # of a row: then it is looked at whether a value has to be cut
 _MAX_NAME: Final = 63
 _OLD, _NEW = f"{PREFIX}old", f"{PREFIX}new"
 _TRANSITIONS: Final = {
@@ -53,8 +54,9 @@ def body(table: Table, outbox: str) -> str:
     """The body of a table's function. `outbox` is quoted, with its schema.
 
     A column that a migration has dropped since, or given another type, must not fail the write:
-    that statement is written in the slow way, which looks columns up by name. What is computed there writes nothing, so the
-    savepoint around it takes no number of a transaction, unless there are many rows.
+    that statement is written in the slow way, which looks columns up by name. What is computed
+    there writes nothing, so the savepoint around it takes no number of a transaction, unless there
+    are many rows.
     """
     parts = "\n".join(
         f"  {'IF' if n == 0 else 'ELSIF'} TG_OP = '{operation.upper()}' THEN\n"
@@ -68,11 +70,8 @@ DECLARE
 BEGIN
 {parts}
   ELSE
-    x := '';
-  END IF;
-  IF x IS NOT NULL THEN
     INSERT INTO {outbox} (created_at, event_count, payload, form)
-    VALUES (clock_timestamp(), 1, {_payload(table, "lower(TG_OP)", "x")}, {Form.ROWS});
+    VALUES (clock_timestamp(), 1, {_payload(table, "truncate", "''")}, {Form.ROWS});
   END IF;
   RETURN NULL;
 END
@@ -80,25 +79,32 @@ END
 
 
 def _operation(table: Table, outbox: str, operation: str) -> str:
-    old, new = Named("o"), Named("n")
     sources = {
         "insert": f"{_NEW} n",
         "update": f"{_OLD} o, {_NEW} n",
         "delete": f"{_OLD} o",
     }
     other = _OLD if operation == "delete" else _NEW
+    row = _row(table, operation, Named("o"), Named("n"))
+    changed = f"x IS NOT NULL{_unlike_unchanged(table, operation, row)}"
     return f"""    BEGIN
-      SELECT {_row(table, operation, old, new)},
-        EXISTS (SELECT FROM {other} OFFSET 1)
+      SELECT {array(row)}, EXISTS (SELECT FROM {other} OFFSET 1)
       INTO x, many FROM {sources[operation]};
       IF many THEN
         {_insert_many(table, outbox, operation, slow=False)}
+        RETURN NULL;
+      ELSIF octet_length(x) > {_LONG} THEN
+        {_insert_many(table, outbox, operation, slow=True)}
         RETURN NULL;
       END IF;
     EXCEPTION WHEN syntax_error_or_access_rule_violation THEN
       {_insert_many(table, outbox, operation, slow=True)}
       RETURN NULL;
-    END;"""
+    END;
+    IF {changed} THEN
+      INSERT INTO {outbox} (created_at, event_count, payload, form)
+      VALUES (clock_timestamp(), 1, {_payload(table, operation, "x")}, {Form.ROWS});
+    END IF;"""
 
 
 def _insert_many(table: Table, outbox: str, operation: str, *, slow: bool) -> str:
@@ -116,48 +122,59 @@ def _insert_many(table: Table, outbox: str, operation: str, *, slow: bool) -> st
         source, number = sides[side], f"{side}.{PREFIX}n"
     row = _row(table, operation, kind("o"), kind("n"))
     rows = "string_agg(s.x, ',' ORDER BY s.n)"
+    changed = _unlike_unchanged(table, operation, row).replace("(x,", "(r.x,")
     return f"""INSERT INTO {outbox} (created_at, event_count, payload, form)
-        SELECT clock_timestamp(), count(*), {_payload(table, literal(operation), rows)}, {Form.ROWS}
+        SELECT clock_timestamp(), count(*), {_payload(table, operation, rows)}, {Form.ROWS}
         FROM (
           SELECT r.x, r.n, (row_number() OVER w - 1) / {_ROWS} AS a,
             sum(octet_length(r.x)) OVER w / {_BYTES} AS b
-          FROM (SELECT {row} AS x, {number} AS n FROM {source}) r
-          WHERE r.x IS NOT NULL WINDOW w AS (ORDER BY r.n)
+          FROM (SELECT {array(row)} AS x, {number} AS n FROM {source}) r
+          WHERE true{changed} WINDOW w AS (ORDER BY r.n)
         ) s GROUP BY s.a, s.b ORDER BY s.a, s.b;"""
 
 
-def _row(table: Table, operation: str, old: Named, new: Named) -> str:
-    """`[key, values]`, and the old key behind it where that was another; null for no change."""
-    keys = (*table.key, *table.extra)
-    if operation == "insert":
-        return f"concat('[', {object_of(new, keys)}, ',{{', {values_set(new, table.columns)}, '}}]')"
-    if operation == "delete":
-        return f"concat('[', {object_of(old, keys)}, ',{{', {values_set(old, table.columns)}, '}}]')"
-    moved = " OR ".join(old.differs(column, new) for column in table.key) or "false"
-    changed = values_changed(old, new, table.columns)
-    return (
-        f"'[' || {object_of(new, keys)} || ',{{' "
-        f"|| nullif({changed}, CASE WHEN {moved} THEN NULL ELSE '' END) || '}}' "
-        f"|| CASE WHEN {moved} THEN ',' || {object_of(old, table.key)} ELSE '' END || ']'"
-    )
+def _row(table: Table, operation: str, old: Named, new: Named) -> list[str]:
+    """The key and what goes along with it; then the values, or old keys and pairs of values.
+
+    What did not change is null on both sides.
+    """
+    side = old if operation == "delete" else new
+    row = [side.value(column) for column in (*table.key, *table.extra)]
+    if operation != "update":
+        return row + [side.value(column) for column in table.columns]
+    row += [old.pair(column, new)[0] for column in table.key]
+    return row + [each for column in table.columns for each in old.pair(column, new)]
+
+
+def _unlike_unchanged(table: Table, operation: str, row: Sequence[str]) -> str:
+    """A condition, where there is one: a row in which nothing changed ends with as many nulls."""
+    if operation != "update" or len(row) > ARGUMENTS:
+        return ""  # the reader will tell
+    nulls = len(row) - len(table.key) - len(table.extra)
+    ending = ", null" * nulls + "]"
+    return f" AND right(x, {len(ending)}) <> '{ending}'"
 
 
 def _payload(table: Table, operation: str, rows: str) -> str:
     """What goes into the outbox. Who acts is in the setting, or it is whoever is logged in."""
     said = f"current_setting('{SETTING}', true)"
-    label = literal(f'{{"v":1,"model":"{table.label}","op":"')
+    names = {
+        "v": 1,
+        "model": table.label,
+        "op": operation,
+        "key": [column.name for column in table.key],
+        "extra": [column.name for column in table.extra],
+        "columns": [column.name for column in table.columns],
+    }
+    head = literal(json.dumps(names, separators=(",", ":"))[:-1] + ',"role":')
     told = (
-        f"concat(',\"context\":', to_json({said}), ',\"began\":', "
-        "extract(epoch FROM transaction_timestamp()))"
+        f"',\"context\":' || to_json({said}) || ',\"began\":' || "
+        "extract(epoch FROM transaction_timestamp())"
     )
-    client = (
-        "concat(',\"application\":', to_json(current_setting('application_name')), "
-        "',\"address\":', coalesce(to_json(host(inet_client_addr()))::text, 'null'))"
-    )
+    client = "',\"application\":' || to_json(current_setting('application_name'))"
     return (
-        f"convert_to(concat({label}, {operation}, '\",\"role\":', to_json(session_user::text), "
-        f"CASE WHEN {said} <> '' THEN {told} ELSE {client} END, "
-        f"',\"rows\":[', {rows}, ']}}'), 'UTF8')"
+        f"convert_to({head} || to_json(session_user::text) || CASE WHEN {said} <> '' THEN {told} "
+        f"ELSE {client} END || ',\"rows\":[' || {rows} || ']}}', 'UTF8')"
     )
 
 
@@ -207,5 +224,3 @@ def create_guard(schema: str, outbox: str) -> list[str]:
         f"FOR EACH ROW WHEN (NEW.form <> {Form.BATCH} AND pg_trigger_depth() = 0) "
         f"EXECUTE FUNCTION {function}()",
     ]
-
-

@@ -1,20 +1,22 @@
-"""Columns as JSON, in SQL.
+"""Columns in SQL, as arguments of `json_build_array()`.
 
 `Named` takes them by name, so that the statement fails where a migration has dropped one;
-`LookedUp` takes them out of the row as JSON, where what is not there is null.
+`LookedUp` takes them out of the row as JSON, where what is not there is null. What is called here is
+prepared anew in each transaction, so it is little: that is most of what a trigger costs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Final
 
 from audit_log.capture.triggers.watched import As, Column
+from audit_log.privacy.redaction import MASK
 
 LONG: Final = 65_536  # an event is not longer, so a value that is will be cut in any case
 KEPT: Final = 200
 CUT: Final = "audit_log:cut"
-_ARGUMENTS: Final = 50  # a function takes no more than a hundred
+ARGUMENTS: Final = 90  # a function takes no more than a hundred
+_DIFFER: Final = frozenset({As.BYTES, As.MASK, As.CARD})
 
 
 def literal(text: str) -> str:
@@ -28,147 +30,98 @@ def identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def json_key(name: str) -> str:
-    """`"name":` as a literal."""
-    inner = name.replace("\\", "\\\\").replace('"', '\\"')
-    return literal(f'"{inner}":')
-
-
 class Named:
     """Columns of the row `alias`, by name."""
 
     def __init__(self, alias: str) -> None:
-        self._alias = alias
+        self.alias = alias
 
-    def column(self, column: Column) -> str:
-        return f"{self._alias}.{identifier(column.name)}"
-
-    def differs(self, column: Column, other: Named) -> str:
-        """Whether it is another value than that of the other row."""
-        here, there = self.column(column), other.column(column)
-        if column.way in {As.TEXT, As.MASK, As.CARD}:  # there may be no `=` for the type
-            here, there = f"{here}::text", f"{there}::text"
-        return f"{here} IS DISTINCT FROM {there}"
-
-    def is_set(self, column: Column) -> str:
-        return f"{self.column(column)} IS NOT NULL"
+    def held(self, column: Column) -> str:
+        """As the table has it."""
+        return f"{self.alias}.{identifier(column.name)}"
 
     def text(self, column: Column) -> str:
-        return f"{self.column(column)}::text"
-
-    def value(self, column: Column) -> str:
-        """JSON as text; null where the column is."""
-        here = self.column(column)
-        match column.way:
-            case As.LONG:
-                return _cut(here, f"to_json({here})::text")
-            case As.JSON:
-                return f"to_json({here})::text"
-            case As.TEXT:
-                return _cut(here, f"to_json({here}::text)::text")
-            case _:
-                return _special(column.way, self, column)
+        return f"{self.held(column)}::text"
 
     def bytes(self, column: Column) -> str:
-        return self.column(column)
+        return self.held(column)
 
     def seconds(self, column: Column) -> str:
-        return f"extract(epoch FROM {self.column(column)})::text"
+        return f"extract(epoch FROM {self.held(column)})"
+
+    def value(self, column: Column) -> str:
+        """As it is written; null where it is."""
+        match column.way:
+            case As.TEXT:
+                return self.text(column)
+            case As.SECONDS:
+                return self.seconds(column)
+            case As.MASK:
+                return f"({self.held(column)} IS NOT NULL)"
+            case As.CARD:
+                return _card(self.text(column))
+            case As.BYTES:
+                return _digest(self.held(column), self.bytes(column))
+            case _:
+                return self.held(column)
+
+    def pair(self, column: Column, new: Named) -> list[str]:
+        """The old and the new value where they differ, else null and null."""
+        here, there = self.value(column), new.value(column)
+        if column.way not in _DIFFER:
+            return [f"nullif({here}, {there})", f"nullif({there}, {here})"]
+        differ = f"{self.text(column)} IS DISTINCT FROM {new.text(column)}"
+        return [f"CASE WHEN {differ} THEN {side} END" for side in (here, there)]
 
 
 class LookedUp(Named):
-    """The same out of `alias.j`, the row as JSON."""
+    """The same out of `alias.j`, the row as JSON. What is long is cut."""
 
-    def column(self, column: Column) -> str:
-        return f"nullif({self._alias}.j->{literal(column.name)}, 'null'::jsonb)"
+    def held(self, column: Column) -> str:
+        return f"nullif({self.alias}.j->{literal(column.name)}, 'null'::jsonb)"
 
     def text(self, column: Column) -> str:
-        return f"({self._alias}.j->>{literal(column.name)})"
-
-    def value(self, column: Column) -> str:
-        match column.way:
-            case As.LONG | As.JSON | As.TEXT:
-                return _cut(self.text(column), f"{self.column(column)}::text")
-            case _:
-                return _special(column.way, self, column)
+        return f"({self.alias}.j->>{literal(column.name)})"
 
     def bytes(self, column: Column) -> str:
-        held = self.text(column)
+        text = self.text(column)
         hexadecimal = literal(r"^\\x([0-9a-f][0-9a-f])*$")
         return (
-            f"CASE WHEN {held} ~ {hexadecimal} THEN {held}::bytea "
-            f"ELSE convert_to({held}, 'UTF8') END"
+            f"CASE WHEN {text} ~ {hexadecimal} THEN {text}::bytea ELSE convert_to({text}, 'UTF8') END"
         )
 
     def seconds(self, column: Column) -> str:
-        return f"{self.column(column)}::text"  # it need not be an interval any more
+        return self.text(column)  # it need not be an interval any more
 
-
-def _special(way: As, row: Named, column: Column) -> str:
-    there = row.is_set(column)
-    if way is As.MASK:
-        return f"CASE WHEN {there} THEN 'true' END"
-    if way is As.CARD:
-        digits = f"translate({row.text(column)}, ' -', '')"
-        shown = f"concat('\"**** **** **** ', right({digits}, 4), '\"')"
-        return (
-            f"CASE WHEN {digits} ~ '^[0-9]{{12,19}}$' THEN {shown} WHEN {there} THEN 'true' END"
+    def value(self, column: Column) -> str:
+        if column.way not in {As.LONG, As.TEXT}:
+            return super().value(column)
+        text = self.text(column)
+        cut = (
+            f"jsonb_build_object('{CUT}', left({text}, {KEPT}), 'length', length({text}), "
+            f"'sha256', encode(sha256(convert_to({text}, 'UTF8')), 'hex'))"
         )
-    if way is As.SECONDS:
-        return row.seconds(column)
-    held = row.bytes(column)
+        return f"CASE WHEN octet_length({text}) > {LONG} THEN {cut} ELSE {self.held(column)} END"
+
+
+def _card(text: str) -> str:
+    digits = f"translate({text}, ' -', '')"
     return (
-        f"CASE WHEN {there} THEN concat('\"sha256:', encode(sha256({held}), 'hex'), ' (', "
-        f"octet_length({held}), ' bytes)\"') END"
+        f"CASE WHEN {digits} ~ '^[0-9]{{12,19}}$' THEN '**** **** **** ' || right({digits}, 4) "
+        f"WHEN {text} IS NOT NULL THEN '{MASK}' END"
     )
 
 
-def _cut(held: str, whole: str) -> str:
-    """What is longer than an event: its beginning, its length and its hash."""
-    text = f"{held}::text"
-    cut = (
-        f"json_build_object('{CUT}', left({text}, {KEPT}), 'length', length({text}), 'sha256', "
-        f"encode(sha256(convert_to({text}, 'UTF8')), 'hex'))::text"
-    )
-    return f"CASE WHEN octet_length({text}) > {LONG} THEN {cut} ELSE {whole} END"
-
-
-def joined(parts: Sequence[str]) -> str:
-    """`concat_ws(',', …)` of as many as there are; empty text for none."""
-    if not parts:
-        return "''"
-    if len(parts) <= _ARGUMENTS:
-        return f"concat_ws(',', {', '.join(parts)})"
-    groups = [parts[n : n + _ARGUMENTS] for n in range(0, len(parts), _ARGUMENTS)]
-    return joined([f"nullif({joined(group)}, '')" for group in groups])
-
-
-def object_of(row: Named, columns: Iterable[Column]) -> str:
-    """`{"id":1}`: for keys, where nothing is left out."""
-    parts = [
-        f"{json_key(column.name)}, coalesce({row.value(column)}, 'null')" for column in columns
-    ]
-    between = ", ',', "
-    return f"concat('{{', {between.join(parts)}, '}}')" if parts else "'{}'"
-
-
-def values_set(row: Named, columns: Iterable[Column]) -> str:
-    """`"name":"x","n":1`: what is not null."""
-    return joined(
-        [
-            f"CASE WHEN {row.is_set(column)} THEN {json_key(column.name)} || {row.value(column)} END"
-            for column in columns
-        ]
+def _digest(held: str, content: str) -> str:
+    return (
+        f"CASE WHEN {held} IS NOT NULL THEN 'sha256:' || encode(sha256({content}), 'hex') || ' (' "
+        f"|| octet_length({content}) || ' bytes)' END"
     )
 
 
-def values_changed(old: Named, new: Named, columns: Iterable[Column]) -> str:
-    """`"name":["x","y"]`: what differs."""
-    return joined(
-        [
-            f"CASE WHEN {old.differs(column, new)} THEN concat({json_key(column.name)}, '[', "
-            f"coalesce({old.value(column)}, 'null'), ',', coalesce({new.value(column)}, 'null'), "
-            "']') END"
-            for column in columns
-        ]
-    )
+def array(values: list[str]) -> str:
+    """A JSON array as text; of arrays where there are more values than a function takes."""
+    if len(values) <= ARGUMENTS:
+        return f"json_build_array({', '.join(values)})::text"
+    parts = [values[n : n + ARGUMENTS] for n in range(0, len(values), ARGUMENTS)]
+    return "'[' || " + " || ',' || ".join(map(array, parts)) + " || ']'"
