@@ -82,7 +82,7 @@ SUBJECTS: Final = (
         events={"audit_log_record": "action <> 'usage' AND action NOT LIKE 'audit_log.%'"},
         companions=("audit_log_tile",),
         best='`capture="triggers"` for the four models; a relay runs between the rounds',
-        notes="how an object was called; in the outbox, until the relay has it, values are in clear",
+        notes="how an object was called. Until the relay has them, values are in clear",
     ),
     Subject(
         name="django-auditlog",

@@ -12,7 +12,7 @@ from typing import Final
 from django.db import transaction
 
 from audit_log import signals
-from audit_log.events import Event, decode_batch, encode_again
+from audit_log.events import Event, encode_again
 from audit_log.exceptions import AuditLogError
 from audit_log.models import Outbox
 from audit_log.privacy.detectors import scrub

@@ -28,7 +28,7 @@ class Waiting(NamedTuple):
 Reader = Callable[[Waiting, str], list[Event]]
 """The events of a row in the outbox of a database. The same row gives the same ids."""
 
-FIELDS: Final = Waiting._fields
+FIELDS: Final = ("id", "form", "payload", "created_at")
 _readers: dict[int, Reader] = {}
 
 

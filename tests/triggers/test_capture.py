@@ -1,4 +1,4 @@
-"""What is written behind the ORM is recorded, and what is written through it is not recorded twice."""
+"""What is written behind the ORM is recorded, and what is written through it is not twice."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ def test_another_program_is_recorded(triggers):
 
 def test_copy_of_many_rows_is_few_batches(triggers):
     triggers(Category)
-    with elsewhere() as other, other.cursor() as cursor:
-        with cursor.copy("COPY shop_category (name) FROM STDIN") as copy:
-            for number in range(1234):
-                copy.write_row([f"category {number}"])
+    statement = "COPY shop_category (name) FROM STDIN"
+    with elsewhere() as other, other.cursor() as cursor, cursor.copy(statement) as copy:
+        for number in range(1234):
+            copy.write_row([f"category {number}"])
     assert list(Outbox.objects.order_by("id").values_list("form", "event_count")) == [
         *((Form.ROWS, 500), (Form.ROWS, 500), (Form.ROWS, 234)),
     ]
@@ -188,16 +188,20 @@ def test_cascades_in_the_database_are_recorded(triggers):
         sql("ALTER TABLE shop_review DROP CONSTRAINT by_database")
 
 
+@transaction.atomic
+def _undone(name: str) -> None:
+    sql("INSERT INTO shop_category (name) VALUES (%s)", [name])
+    raise ZeroDivisionError
+
+
 def test_what_rolls_back_is_not_recorded(triggers):
     triggers(Category)
     with transaction.atomic():
         Category.objects.create(name="kept")
-        with pytest.raises(ZeroDivisionError), transaction.atomic():
-            sql("INSERT INTO shop_category (name) VALUES ('undone')")
-            raise ZeroDivisionError
-    with pytest.raises(ZeroDivisionError), transaction.atomic():
-        sql("INSERT INTO shop_category (name) VALUES ('undone as well')")
-        raise ZeroDivisionError
+        with pytest.raises(ZeroDivisionError):
+            _undone("in a savepoint")
+    with pytest.raises(ZeroDivisionError):
+        _undone("in a transaction")
     assert [e.changes["name"] for e in seen.events()] == [[None, "kept"]]
 
 
@@ -231,8 +235,9 @@ def test_nothing_is_recorded_twice(triggers):
         *[("create", "product"), ("update", "product")],
         *[("create", "product")] * 2,
         *[("update", "product")] * 5,
-        *[("delete", "product")] * 3,
-        ("delete", "category"),
+        *[("delete", "product")] * 2,
+        ("delete", "category"),  # PostgreSQL looks at references when the transaction ends
+        ("delete", "product"),
     ]
 
 

@@ -54,9 +54,9 @@ def test_who_acts_changes_within_a_transaction(triggers):
 def test_a_savepoint_that_is_rolled_back_takes_what_was_said_with_it(triggers):
     triggers(Category)
     with transaction.atomic(), audit_log.acting("robot"):
-        with pytest.raises(ZeroDivisionError), transaction.atomic():
-            sql("INSERT INTO shop_category (name) VALUES ('a')")
-            raise ZeroDivisionError
+        sid = transaction.savepoint()
+        sql("INSERT INTO shop_category (name) VALUES ('a')")
+        transaction.savepoint_rollback(sid)
         sql("INSERT INTO shop_category (name) VALUES ('b')")
     assert [label for label, *_ in who(seen.events())] == ["robot"]
 
@@ -110,7 +110,9 @@ def test_results_are_those_of_the_statement(triggers):
         cursor.execute("UPDATE shop_category SET name = 'b'")
         assert cursor.rowcount == 1
         cursor.executemany("INSERT INTO shop_category (name) VALUES (%s)", [["c"], ["d"]])
-        cursor.execute("-- first\n/* and */ WITH x AS (SELECT 1) SELECT count(*) FROM shop_category")
+        cursor.execute(
+            "-- first\n/* and */ WITH x AS (SELECT 1) SELECT count(*) FROM shop_category"
+        )
         assert cursor.fetchone() == (3,)
     assert {label for label, *_ in who(seen.events())} == {"robot"}
     assert len(seen.events()) == 4

@@ -39,10 +39,8 @@ def loaded(field: models.Field[Any, Any], raw: bytes, using: str) -> Any:
     if isinstance(plain, dict) and plain.keys() == {CUT, "length", "sha256"}:
         return _cut(plain)
     try:
-        if isinstance(target, models.JSONField):
-            plain = raw.decode()
-        else:
-            plain = _typed(target, plain)
+        is_json = isinstance(target, models.JSONField)
+        plain = raw.decode() if is_json else _typed(target, plain)
         for convert in target.get_db_converters(connections[using]):
             plain = convert(plain, target.cached_col, connections[using])
     except Exception:  # noqa: BLE001 - infinity, years before Christ, a type that has changed

@@ -175,7 +175,7 @@ def install(using: str, wanted: Iterable[type[models.Model]]) -> list[State]:
     return done
 
 
-def remove(using: str, tables: Iterable[str] | None = None) -> list[str]:
+def remove(using: str, tables: Iterable[str] | None = None, *, on_record: bool = True) -> list[str]:
     """Take the triggers off these tables, or off all; with the last ones the guard. Which had them.
 
     On record, and as patient as `install`.
@@ -189,7 +189,8 @@ def remove(using: str, tables: Iterable[str] | None = None) -> list[str]:
             _drop(cursor, found, table)
         if gone == there and sql.GUARD in found.bodies:
             _drop(cursor, found, _OUTBOX)
-        _say(REMOVED, using, [State("", table, "removed") for table in gone])
+        if on_record:
+            _say(REMOVED, using, [State("", table, "removed") for table in gone])
     return gone
 
 

@@ -239,9 +239,7 @@ def _width(written: _Written) -> int:
     return width
 
 
-def _of_rows(
-    model: type[models.Model], written: _Written, using: str
-) -> Iterator[dict[str, Any]]:
+def _of_rows(model: type[models.Model], written: _Written, using: str) -> Iterator[dict[str, Any]]:
     plan = full_plan_of(model)
     if plan is None:
         raise EncodingError(f"{written.model} is not audited.")
@@ -257,9 +255,7 @@ def _of_rows(
 class _Row:
     """One row that was written."""
 
-    def __init__(
-        self, plan: Plan, operation: str, row: _Values, using: str
-    ) -> None:
+    def __init__(self, plan: Plan, operation: str, row: _Values, using: str) -> None:
         self.plan = plan
         self.operation = operation
         self.row = row

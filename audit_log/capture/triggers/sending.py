@@ -1,8 +1,8 @@
 """Telling the triggers who acts: `SET LOCAL` in the same message as the statement that writes.
 
 One wrapper of `connection.execute_wrapper` on each PostgreSQL connection, where a model is captured
-by triggers. It costs no round trip, and what it sets ends with the transaction, so that a pooler may
-give the connection to somebody else.
+by triggers. It costs no round trip, and what it sets ends with the transaction, so that a pooler
+may give the connection to somebody else.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ _WRITES: Final = re.compile(
     _BEFORE + r"(?:INSERT|UPDATE|DELETE|MERGE|WITH|TRUNCATE|COPY|EXECUTE|(CALL|DO))\b",
     re.IGNORECASE | re.DOTALL,
 )
+_OWN: Final = "audit_log_"  # our own tables, which no trigger is on
+_NEAR: Final = 40
 _WRITER: Final = "audit_log.triggers"
 
 
@@ -52,7 +54,7 @@ class Telling(beginning.Ours):
     ) -> Any:
         text = sql if isinstance(sql, str) else _text_of(sql, context)
         found = _WRITES.match(text)
-        if found is None or beginning.is_joining(self._connection):
+        if found is None or _OWN in text[:_NEAR] or beginning.is_joining(self._connection):
             return execute(sql, params, many, context)
         inside = pending.in_transaction(self._connection)
         if found[1] and not inside:
@@ -96,17 +98,20 @@ class Telling(beginning.Ours):
     ) -> Any:
         _, params, many, context = arguments
         driver: Any = self._connection.connection
+        # The query log shows what the driver sent last.
+        if self._connection.queries_logged or self._takes_one_at_a_time(driver, many=many):
+            return self._execute_apart(command, execute, arguments)
         if not hasattr(driver, "pgconn"):  # psycopg2 gives the result of the last statement
             return execute(f"{command}; {text}", params, many, context)
-        if many or self._takes_one_at_a_time(driver):
-            return self._execute_apart(command, execute, arguments)
         result = execute(f"{command}; {text}", params, many, context)
         context["cursor"].cursor.nextset()  # from the result of SET to that of the statement
         return result
 
-    def _takes_one_at_a_time(self, driver: Any) -> bool:
+    def _takes_one_at_a_time(self, driver: Any, *, many: bool) -> bool:
+        if not hasattr(driver, "pgconn"):
+            return False
         options = self._connection.settings_dict["OPTIONS"]
-        return bool(options.get("server_side_binding") or driver.pgconn.pipeline_status)
+        return bool(many or options.get("server_side_binding") or driver.pgconn.pipeline_status)
 
     def _execute_apart(
         self, command: str, execute: Callable[..., Any], arguments: tuple[Any, ...]
@@ -114,9 +119,10 @@ class Telling(beginning.Ours):
         """In a message of its own, and in autocommit in a transaction around both."""
         connection = self._connection
         alone = not postgresql.has_work(connection) and not pending.in_transaction(connection)
-        postgresql.execute(connection, command)
         if not alone:
+            postgresql.execute(connection, command)
             return execute(*arguments)
+        postgresql.begin_with(connection, command)
         try:
             result = execute(*arguments)
         except BaseException:

@@ -185,12 +185,12 @@ def create(table: Table, quoted_table: str, schema: str, outbox: str) -> list[st
     must not look for anything where others can put it: `search_path`.
     """
     function = f"{identifier(schema)}.{identifier(function_name(table.name))}"
-    statements = [
+    made = (
         f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql "
-        f"SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $audit_log${body(table, outbox)}"
-        "$audit_log$",
-        f"REVOKE ALL ON FUNCTION {function}() FROM PUBLIC",
-    ]
+        "SECURITY DEFINER SET search_path = pg_catalog, pg_temp "
+        f"AS $audit_log${body(table, outbox)}$audit_log$"
+    )
+    statements = [made, f"REVOKE ALL ON FUNCTION {function}() FROM PUBLIC"]
     for operation in OPERATIONS:
         sees = _TRANSITIONS.get(operation)
         referencing = f"REFERENCING {sees} " if sees else ""
@@ -217,10 +217,13 @@ def create_guard(schema: str, outbox: str) -> list[str]:
     What a trigger inserts has a trigger around it; what anybody else does has none.
     """
     function = f"{identifier(schema)}.{identifier(GUARD)}"
-    return [
+    made = (
         f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql "
-        f"AS $audit_log${guard_body()}$audit_log$",
+        f"AS $audit_log${guard_body()}$audit_log$"
+    )
+    trigger = (
         f"CREATE OR REPLACE TRIGGER {GUARD} BEFORE INSERT OR UPDATE OF form, payload ON {outbox} "
         f"FOR EACH ROW WHEN (NEW.form <> {Form.BATCH} AND pg_trigger_depth() = 0) "
-        f"EXECUTE FUNCTION {function}()",
-    ]
+        f"EXECUTE FUNCTION {function}()"
+    )
+    return [made, trigger]

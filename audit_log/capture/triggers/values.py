@@ -1,8 +1,8 @@
 """Columns in SQL, as arguments of `json_build_array()`.
 
 `Named` takes them by name, so that the statement fails where a migration has dropped one;
-`LookedUp` takes them out of the row as JSON, where what is not there is null. What is called here is
-prepared anew in each transaction, so it is little: that is most of what a trigger costs.
+`LookedUp` takes them out of the row as JSON, where what is not there is null. What is called here
+is prepared anew in each transaction, so it is little: that is most of what a trigger costs.
 """
 
 from __future__ import annotations
@@ -86,9 +86,7 @@ class LookedUp(Named):
     def bytes(self, column: Column) -> str:
         text = self.text(column)
         hexadecimal = literal(r"^\\x([0-9a-f][0-9a-f])*$")
-        return (
-            f"CASE WHEN {text} ~ {hexadecimal} THEN {text}::bytea ELSE convert_to({text}, 'UTF8') END"
-        )
+        return f"CASE WHEN {text} ~ {hexadecimal} THEN {text}::bytea ELSE convert_to({text}, 'UTF8') END"
 
     def seconds(self, column: Column) -> str:
         return self.text(column)  # it need not be an interval any more

@@ -153,9 +153,7 @@ def member_field(through: type[models.Model]) -> Any:
     """The many-to-many field that made this table for itself."""
     owner: Any = through._meta.auto_created
     return next(
-        field
-        for field in owner._meta.local_many_to_many
-        if field.remote_field.through is through
+        field for field in owner._meta.local_many_to_many if field.remote_field.through is through
     )
 
 
@@ -174,6 +172,6 @@ def _way(kind: str) -> As:
         return As.BYTES
     if base == "interval":
         return As.SECONDS
-    # "timestamp(6) with time zone", "integer[]"
+    # Also of arrays, and of times with a precision before "with time zone".
     whole = base.removesuffix("[]") + (kind.partition(")")[2] if "(" in kind else "")
     return As.JSON if whole.removesuffix("[]") in _KNOWN else As.TEXT

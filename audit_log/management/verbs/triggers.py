@@ -136,9 +136,7 @@ def _status(only: str | None, wanted: list[str] | None, out: Output) -> None:
     }
     if wanted is not None:
         labels = {
-            model._meta.label
-            for alias in found
-            for model in _chosen(wanted, alias, "status")
+            model._meta.label for alias in found for model in _chosen(wanted, alias, "status")
         }
         found = {
             alias: [each for each in states if each.model in labels]
