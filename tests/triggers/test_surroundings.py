@@ -61,6 +61,20 @@ def test_a_savepoint_that_is_rolled_back_takes_what_was_said_with_it(triggers):
     assert [label for label, *_ in who(seen.events())] == ["robot"]
 
 
+def test_a_savepoint_does_not_leave_the_actor_before_it(triggers):
+    triggers(Category)
+    with transaction.atomic():
+        with audit_log.acting("robot"):
+            sql("INSERT INTO shop_category (name) VALUES ('a')")
+            sid = transaction.savepoint()
+            with audit_log.acting("other"):
+                sql("INSERT INTO shop_category (name) VALUES ('b')")
+            transaction.savepoint_rollback(sid)
+        sql("INSERT INTO shop_category (name) VALUES ('c')")
+    role = connection.settings_dict["USER"]
+    assert [label for label, *_ in who(seen.events())] == ["robot", role]
+
+
 def test_it_ends_with_the_transaction(triggers):
     triggers(Category)
     with audit_log.acting("robot"):

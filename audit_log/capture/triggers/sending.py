@@ -89,8 +89,10 @@ class Telling(beginning.Ours):
     def _is_known(self, said: str | None) -> bool:
         """Whether the open transaction was told so already, or there is nothing to tell."""
         told = self._told
-        if told is None or told[1].undone or told[1].settled:
+        if told is None or told[1].settled:
             return said is None
+        if told[1].undone:  # with a savepoint: what was told before it holds again
+            return False
         return told[0] == (said or "")
 
     def _execute_with(

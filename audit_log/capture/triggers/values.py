@@ -86,7 +86,8 @@ class LookedUp(Named):
     def bytes(self, column: Column) -> str:
         text = self.text(column)
         hexadecimal = literal(r"^\\x([0-9a-f][0-9a-f])*$")
-        return f"CASE WHEN {text} ~ {hexadecimal} THEN {text}::bytea ELSE convert_to({text}, 'UTF8') END"
+        otherwise = f"convert_to({text}, 'UTF8')"
+        return f"CASE WHEN {text} ~ {hexadecimal} THEN {text}::bytea ELSE {otherwise} END"
 
     def seconds(self, column: Column) -> str:
         return self.text(column)  # it need not be an interval any more

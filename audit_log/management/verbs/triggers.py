@@ -15,6 +15,7 @@ from audit_log.capture.triggers.installing import LOCK_TIMEOUT, State
 from audit_log.capture.triggers.watched import automatic_tables, watched_models
 from audit_log.management.actor import operator
 from audit_log.management.output import Output
+from audit_log.models import Outbox
 
 HELP = 'The triggers of models with capture="triggers" (PostgreSQL). `status` exits with 1 if some '
 HELP += "are missing, outdated or disabled."
@@ -60,7 +61,7 @@ def _aliases(only: str | None, action: str) -> list[str]:
         for alias in aliases
         if connections[alias].vendor == "postgresql"
         and not connections[alias].settings_dict["TEST"]["MIRROR"]
-        and (action == "remove" or watched_models(alias))
+        and (_has_outbox(alias) if action == "remove" else watched_models(alias))
     ]
     if not found and action == "install":
         raise CommandError(
@@ -68,6 +69,11 @@ def _aliases(only: str | None, action: str) -> list[str]:
             "PostgreSQL."
         )
     return found
+
+
+def _has_outbox(alias: str) -> bool:
+    with connections[alias].cursor() as cursor:
+        return Outbox._meta.db_table in connections[alias].introspection.table_names(cursor)
 
 
 def _chosen(words: Iterable[str], alias: str, action: str) -> list[type[models.Model]]:
