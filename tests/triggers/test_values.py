@@ -119,7 +119,7 @@ def test_zones_and_styles_of_the_session_make_no_difference(triggers):
     assert found["moment"] == "2026-03-01T12:30:00.000000Z"
     assert (found["day"], found["clock"]) == ("2026-03-01", "01:02:03.000004")
     assert found["period"] == "-1 00:00:03.000005"
-    assert found["raw"].endswith("(6 bytes)")
+    assert found["raw"].endswith("(5 bytes)")
     assert found["amount"] == "1.10"
     assert found["title"] == 'it\'s \\ "so"'
 
