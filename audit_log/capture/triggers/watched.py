@@ -89,7 +89,7 @@ def table_of(model: type[models.Model], types: Mapping[str, str]) -> Table:
     if plan is None:
         raise ConfigurationError(f"{model._meta.label} is not audited.")
     refuse(plan)
-    keys = [field.column for field in model._meta.pk_fields]
+    keys = [str(field.column) for field in model._meta.pk_fields]
     local = {field.column for field in model._meta.local_concrete_fields}
     return Table(
         model=model,
@@ -102,9 +102,9 @@ def table_of(model: type[models.Model], types: Mapping[str, str]) -> Table:
             if name in types and name not in keys
         ),
         columns=tuple(
-            Column(item.field.column, _way_of(item, types[item.field.column]))
+            Column(name, _way_of(item, types[name]))
             for item in plan.fields
-            if item.field.column in types and item.field.column in local
+            if (name := str(item.field.column)) in types and name in local
         ),
     )
 
@@ -128,9 +128,9 @@ def refuse(plan: Plan) -> None:
 def _subject_columns(plan: Plan) -> list[str]:
     name = plan.options.subject
     if name == "pk":
-        return [field.column for field in plan.model._meta.pk_fields]
+        return [str(field.column) for field in plan.model._meta.pk_fields]
     return [
-        field.column
+        str(field.column)
         for field in plan.model._meta.local_concrete_fields
         if name in {field.name, field.attname}
     ]
