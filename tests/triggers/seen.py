@@ -18,14 +18,17 @@ def sql(statement: str, params: Any = None) -> None:
         cursor.execute(statement, params)
 
 
-def events(using: str = "default") -> list[Event]:
-    """The events that wait in the outbox, those about the log itself left out."""
+def events(using: str = "default") -> list[Any]:
+    """The events that wait in the outbox, those about the log itself left out.
+
+    Any: a test says what it finds in them.
+    """
     rows = Outbox.objects.using(using).order_by("id").values_list(*forms.FIELDS)
-    found = [event for row in rows for event in forms.events_of(Waiting(*row), using)]
+    found: list[Event] = [event for row in rows for event in forms.events_of(Waiting(*row), using)]
     return [event for event in found if not event.action.startswith("audit_log.")]
 
 
-def told(found: list[Event]) -> list[tuple[str, str, str | None]]:
+def told(found: list[Any]) -> list[tuple[str, str, str | None]]:
     """Action, type and id of the target of each."""
     return [(e.action, e.target.type, e.target.id) for e in found if e.target is not None]
 

@@ -12,9 +12,8 @@ from django.test import Client
 import audit_log
 from audit_log import testing
 from audit_log.capture.triggers.sending import Telling
-from audit_log.events import Event
 from audit_log.models import Record
-from tests.capture.statements import kinds, statements
+from tests.capture.statements import kinds, savepoint, statements
 from tests.shop.models import Category, Product
 from tests.triggers import seen
 from tests.triggers.seen import sql
@@ -22,7 +21,7 @@ from tests.triggers.seen import sql
 pytestmark = pytest.mark.postgres
 
 
-def who(events: list[Event]) -> list[tuple[Any, ...]]:
+def who(events: list[Any]) -> list[tuple[Any, ...]]:
     return [(e.actor and e.actor.label, e.reason, e.tenant) for e in events]
 
 
@@ -54,7 +53,7 @@ def test_who_acts_changes_within_a_transaction(triggers):
 def test_a_savepoint_that_is_rolled_back_takes_what_was_said_with_it(triggers):
     triggers(Category)
     with transaction.atomic(), audit_log.acting("robot"):
-        sid = transaction.savepoint()
+        sid = savepoint()
         sql("INSERT INTO shop_category (name) VALUES ('a')")
         transaction.savepoint_rollback(sid)
         sql("INSERT INTO shop_category (name) VALUES ('b')")
@@ -66,7 +65,7 @@ def test_a_savepoint_does_not_leave_the_actor_before_it(triggers):
     with transaction.atomic():
         with audit_log.acting("robot"):
             sql("INSERT INTO shop_category (name) VALUES ('a')")
-            sid = transaction.savepoint()
+            sid = savepoint()
             with audit_log.acting("other"):
                 sql("INSERT INTO shop_category (name) VALUES ('b')")
             transaction.savepoint_rollback(sid)

@@ -14,6 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
 from audit_log.capture.triggers import sql
+from audit_log.capture.triggers.values import identifier
 from audit_log.capture.triggers.watched import table_of, watched_models
 from audit_log.exceptions import ConfigurationError
 from audit_log.models import Outbox
@@ -85,7 +86,7 @@ def _look(cursor: CursorWrapper, names: Sequence[str]) -> _Found:
     if row is None:
         raise ConfigurationError(f"There is no table {_OUTBOX}: run `manage.py migrate` first.")
     quoted, schema = row
-    found = _Found(schema, f"{quoted}.{sql.identifier(_OUTBOX)}")
+    found = _Found(schema, f"{quoted}.{identifier(_OUTBOX)}")
     cursor.execute(_COLUMNS, [list(names)])
     for table, column, kind in cursor.fetchall():
         found.types.setdefault(table, {})[column] = kind
@@ -195,15 +196,15 @@ def remove(using: str, tables: Iterable[str] | None = None, *, on_record: bool =
 
 
 def _drop(cursor: CursorWrapper, found: _Found, table: str) -> None:
-    quoted = sql.identifier(table)
+    quoted = identifier(table)
     functions = set()
     for name, (function, _) in found.triggers.get(table, {}).items():
         _run(cursor, [f"DROP TRIGGER IF EXISTS {name} ON {quoted}"])
         functions.add(function)
-    schema = sql.identifier(found.schema)
+    schema = identifier(found.schema)
     _run(
         cursor,
-        [f"DROP FUNCTION IF EXISTS {schema}.{sql.identifier(name)}()" for name in functions],
+        [f"DROP FUNCTION IF EXISTS {schema}.{identifier(name)}()" for name in functions],
     )
 
 

@@ -284,7 +284,7 @@ class _Row:
     def _changes(self) -> tuple[Changes, bool]:
         found, telling = Changes(), False
         for item in self.plan.fields:
-            sides = self.row.changes.get(item.field.column, _UNCHANGED)
+            sides = self.row.changes.get(str(item.field.column), _UNCHANGED)
             if sides == _UNCHANGED:
                 continue
             old, new = (columns.loaded(item.field, side, self.using) for side in sides)
@@ -300,7 +300,7 @@ class _Row:
         return self.plan.target_id(values[0] if len(values) == 1 else tuple(values))
 
     def _python(self, field: models.Field[Any, Any], key: Mapping[str, bytes]) -> Any:
-        raw = key.get(field.column)
+        raw = key.get(str(field.column))
         return None if raw is None else columns.loaded(field, raw, self.using)
 
     def _subject(self) -> str | None:
