@@ -63,7 +63,7 @@ def test_rows_of_a_model_that_asks_for_no_triggers_are_refused(triggers):
     sql("ALTER TABLE audit_log_outbox ENABLE TRIGGER USER")
     moved = testing.relay()
     assert (moved.events, moved.failed) == (0, 3)
-    reasons = sorted(Outbox.objects.values_list("parked_reason", flat=True))
+    reasons = sorted(map(str, Outbox.objects.values_list("parked_reason", flat=True)))
     assert [reason.partition(":")[0] for reason in reasons] == [
         *("EncodingError", "EncodingError", "UnknownVersion")
     ]
