@@ -15,11 +15,13 @@ class AuditLogConfig(AppConfig):
     def ready(self) -> None:
         from audit_log import checks
         from audit_log.capture import installation
+        from audit_log.capture.triggers import reading
         from audit_log.conf import get_settings
         from audit_log.exceptions import ConfigurationError
         from audit_log.recording import lifecycle
 
         checks.register()
+        reading.register()
         try:
             settings = get_settings()
         except ConfigurationError as error:

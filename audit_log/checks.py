@@ -9,9 +9,12 @@ from typing import Any
 from django.apps import apps
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags, Warning  # noqa: A004 - Django's names
-from django.db import DEFAULT_DB_ALIAS, connections, models, router
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, models, router
 
 from audit_log import conf, events, registry
+from audit_log.capture.plans import by_triggers, full_plan_of
+from audit_log.capture.triggers import installing
+from audit_log.capture.triggers.watched import refuse, watched_models
 from audit_log.conf.alerts import AlertRule
 from audit_log.conf.retention import Archive
 from audit_log.exceptions import ConfigurationError
@@ -32,6 +35,8 @@ def register() -> None:
     checks.register(check_isolation, Tags.compatibility)
     checks.register(check_archive, Tags.compatibility)
     checks.register(check_alerts, Tags.compatibility)
+    checks.register(check_triggers, Tags.models)
+    checks.register(check_installed_triggers, Tags.database)
     checks.register(check_keys, Tags.security, deploy=True)
 
 
@@ -266,6 +271,78 @@ def check_alerts(**_: Any) -> list[CheckMessage]:
         for rule in conf.get_settings().alerts
         if "email" in rule.channels and not rule.to
     ]
+
+
+def check_triggers(**_: Any) -> list[CheckMessage]:
+    """audit_log.E008: capture="triggers" cannot be. W007: it is not, for want of PostgreSQL."""
+    found: list[CheckMessage] = []
+    for model in apps.get_models() if _readable() else ():
+        try:
+            options = registry.options_for(model)
+        except ConfigurationError:
+            continue  # E001 says so
+        if options is None or model._meta.proxy or not conf.get_settings().enabled:
+            continue
+        if by_triggers(model):
+            found += _check_captured(model)
+        elif options.capture == "triggers":
+            found.append(
+                Warning(
+                    f'{model._meta.label} asks for capture="triggers", but its database is '
+                    f"{connections[router.db_for_write(model)].vendor}: our hooks in Django "
+                    "capture it, and what is written behind them is not seen.",
+                    hint="Triggers capture on PostgreSQL only.",
+                    obj=model,
+                    id="audit_log.W007",
+                )
+            )
+    return found
+
+
+def _check_captured(model: type[models.Model]) -> list[CheckMessage]:
+    label = model._meta.label
+    plan = full_plan_of(model)
+    family = [*model._meta.all_parents, *_children(model)]
+    wrong = [
+        f"{label} is captured by triggers and {each._meta.label}, of the same objects, is not: "
+        "some of their fields would be recorded twice, or not at all."
+        for each in family
+        if registry.options_for(each) is not None and not by_triggers(each)
+    ]
+    try:
+        if plan is not None:
+            refuse(plan)
+    except ConfigurationError as error:
+        wrong.append(str(error))
+    hint = 'Give the whole family the same capture, or use capture="orm".'
+    return [Error(text, hint=hint, obj=model, id="audit_log.E008") for text in wrong]
+
+
+def _children(model: type[models.Model]) -> list[type[models.Model]]:
+    return [each for each in apps.get_models() if model in each._meta.all_parents]
+
+
+def check_installed_triggers(databases: Any = None, **_: Any) -> list[CheckMessage]:
+    """audit_log.W008: triggers are missing, outdated, disabled or on a table nobody asked for."""
+    found: list[CheckMessage] = []
+    for alias in databases or () if _readable() else ():
+        if connections[alias].vendor != "postgresql" or not watched_models(alias):
+            continue
+        try:
+            states = installing.states(alias)
+        except (DatabaseError, ConfigurationError):
+            continue  # before the first migration
+        wrong = [f"{each.table} ({each.state})" for each in states if not each.is_right]
+        if wrong:
+            found.append(
+                Warning(
+                    f"In {alias!r}, triggers that capture changes are not as they should be: "
+                    f"{', '.join(wrong)}. What is written to these tables may not be recorded.",
+                    hint="Run `manage.py audit_log triggers install`.",
+                    id="audit_log.W008",
+                )
+            )
+    return found
 
 
 def check_keys(**_: Any) -> list[CheckMessage]:

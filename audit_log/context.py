@@ -35,8 +35,11 @@ class Scope(Protocol):
     def tenant(self) -> str | None:
         """Whose data the request works on."""
 
-    def noticed(self, event: Event) -> None:
-        """An event happened in this request, so the request itself is notable."""
+    def noticed(self, event: Event | None = None) -> None:
+        """An event happened in this request, so the request itself is notable.
+
+        None where a trigger of the database has seen it.
+        """
 
 
 class Run(Protocol):

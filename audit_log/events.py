@@ -222,6 +222,7 @@ def format_time(moment: datetime) -> str:
 
 _UUID_VERSION: Final = 7
 _RANDOM_BITS: Final = 74
+_NUMBER_BITS: Final = 40
 _STEP_BYTES: Final = 4  # random steps: neighbours cannot be guessed, 2**41 fit in a millisecond
 _FRESH_BYTES: Final = 10
 _POOL_BYTES: Final = 2048
@@ -279,6 +280,17 @@ class _Ids:
 def _layout(milliseconds: int, bits: int) -> int:
     high, low = bits >> 62, bits & ((1 << 62) - 1)
     return (milliseconds << 80) | (_UUID_VERSION << 76) | (high << 64) | (0b10 << 62) | low
+
+
+def id_from(moment: datetime, seed: int, number: int = 0) -> uuid.UUID:
+    """An id of that moment made from 63 bits of `seed`: the same each time.
+
+    Ids of one moment and seed increase with `number`, and those of one millisecond with its
+    microseconds.
+    """
+    milliseconds, microseconds = divmod(round(moment.timestamp() * 1_000_000), 1000)
+    bits = (microseconds << 64) | ((seed + (number << _NUMBER_BITS)) % (1 << 64))
+    return uuid.UUID(int=_layout(milliseconds, bits))
 
 
 class Emitter:

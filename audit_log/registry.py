@@ -41,6 +41,7 @@ NOT_AUDITED: Final = (
     "axes.*",
 )
 BEFORE: Final = ("loaded", "database")
+CAPTURE: Final = ("orm", "triggers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Options:
 
     `subject` names the field (or the property) that identifies the person whose data this is.
     `before` says where old values come from: "loaded" (no query) or "database" (one, exact).
+    `capture` says who sees the changes: "orm", our hooks in Django, or on PostgreSQL "triggers".
     """
 
     open: frozenset[str] = frozenset()
@@ -57,6 +59,7 @@ class Options:
     excluded: frozenset[str] = frozenset()
     subject: str | None = None
     before: str = "loaded"
+    capture: str = "orm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,10 @@ def _options(raw: dict[str, Any]) -> Options:
     before = raw.get("before", "loaded")
     if before not in BEFORE:
         raise ConfigurationError(f"before must be one of {', '.join(BEFORE)}, not {before!r}.")
-    return Options(**names, subject=raw.get("subject"), before=before)
+    capture = raw.get("capture", "orm")
+    if capture not in CAPTURE:
+        raise ConfigurationError(f"capture must be one of {', '.join(CAPTURE)}, not {capture!r}.")
+    return Options(**names, subject=raw.get("subject"), before=before, capture=capture)
 
 
 def register(  # noqa: PLR0913 - one keyword for each policy
@@ -106,6 +112,7 @@ def register(  # noqa: PLR0913 - one keyword for each policy
     excluded: Iterable[str] = (),
     subject: str | None = None,
     before: str = "loaded",
+    capture: str = "orm",
 ) -> None:
     """Audit `model`, with these policies for its fields. Raises ConfigurationError.
 
@@ -119,6 +126,7 @@ def register(  # noqa: PLR0913 - one keyword for each policy
             "excluded": excluded,
             "subject": subject,
             "before": before,
+            "capture": capture,
         }
     )
     conf.forget()

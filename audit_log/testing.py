@@ -13,7 +13,7 @@ from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Model
 
-from audit_log.capture.plans import plan_of
+from audit_log.capture.plans import by_triggers, full_plan_of
 from audit_log.conf import get_settings
 from audit_log.delivery.relay import Relayed
 from audit_log.delivery.relay import relay as _relay
@@ -130,7 +130,11 @@ def _why(target: Model | type[Model] | Target | str | None) -> str:
     if isinstance(target, str):
         return f" There is no model {target!r}."
     model = target if isinstance(target, type) else type(target)
-    if not issubclass(model, Model) or plan_of(model) is not None:
+    if not issubclass(model, Model):
+        return ""
+    if by_triggers(model):
+        return f" {model._meta.label} is captured by triggers: relay() stores what they saw."
+    if full_plan_of(model) is not None:
         return ""
     rule = decide(model).rule
     return f" {model._meta.label} is not audited ({rule})."
@@ -162,7 +166,7 @@ def _type_and_id(
 def _expected(target: Any, changes: dict[str, Any]) -> dict[str, tuple[JSON, ...]]:
     """The changes as events hold them: (new,) or (old, new)."""
     model = target if isinstance(target, type) else type(target)
-    plan = plan_of(model) if issubclass(model, Model) else None
+    plan = full_plan_of(model) if issubclass(model, Model) else None
     items = {} if plan is None else {item.name: item for item in plan.fields}
 
     def encoded(name: str, value: Any) -> JSON:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from benchmarks.subjects import NONE, OURS, SUBJECTS
+from benchmarks.subjects import NONE, OURS, SUBJECTS, TRIGGERS
 from benchmarks.tables import by_key
 
 Results = dict[str, Any]
@@ -77,6 +77,16 @@ def ratio(operation: str) -> Callable[[Results], float | None]:
         if row is None or (operation in _BULK and not row["captured"]):
             return None
         return float(row["ratio"])
+
+    return read
+
+
+def of(operation: str, subject: str) -> Callable[[Results], float | None]:
+    """That of one subject."""
+
+    def read(results: Results) -> float | None:
+        row = by_key(results.get("rows", [])).get((operation, subject))
+        return None if row is None else float(row["ratio"])
 
     return read
 
@@ -175,6 +185,11 @@ BUDGETS: Final = (
     _ours("... beside the fastest signal-based peer", "update", best_peer("update", *SIGNAL_BASED)),
     _ours("one autocommit save: a row created", "create", 1.6),
     _ours("... beside the fastest signal-based peer", "create", best_peer("create", *SIGNAL_BASED)),
+    Budget(
+        "a row changed, with triggers, beside django-pghistory",
+        of("update", "django-pghistory"),
+        of("update", TRIGGERS),
+    ),
     _elsewhere("a row changed, on MariaDB", "mysql", 2.0),
     _elsewhere("a row changed, on SQLite", "sqlite", 1.3),
     _ours("loading 1,000 rows", "load_1000", 1.05),

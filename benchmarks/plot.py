@@ -12,7 +12,16 @@ from benchmarks.plan import OPERATIONS
 from benchmarks.subjects import NAMES, NONE
 from benchmarks.tables import by_key
 
-_COLOURS: Final = ("#0b6e4f", "#8d99ae", "#c9ada7", "#e0a458", "#9a8c98", "#5b8db8", "#14a073")
+_COLOURS: Final = (
+    "#0b6e4f",
+    "#8d99ae",
+    "#c9ada7",
+    "#e0a458",
+    "#9a8c98",
+    "#5b8db8",
+    "#14a073",
+    "#5e3023",
+)
 _TICKS: Final = (0.5, 0.7, 1, 1.4, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96)
 
 

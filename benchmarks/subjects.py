@@ -12,6 +12,7 @@ from typing import Any, Final
 
 NONE: Final = "none"
 OURS: Final = "audit_log"
+TRIGGERS: Final = "audit_log[triggers]"
 FLOOR: Final = "floor"  # no column of the table: see benchmarks/catalog/floor.py
 
 
@@ -58,7 +59,30 @@ SUBJECTS: Final = (
         events={"audit_log_record": "action <> 'usage' AND action NOT LIKE 'audit_log.%'"},
         companions=("audit_log_tile",),
         best="the defaults; old values as loaded; a relay runs between the rounds",
-        notes="SQL of your own, so far",
+        notes="SQL of your own, but with triggers",
+    ),
+    Subject(
+        name=TRIGGERS,
+        module="audit_log",
+        distribution="django-audit-ledger",
+        apps=("audit_log",),
+        outermost=("audit_log.middleware.AuditMiddleware",),
+        settings={
+            "AUDIT_LOG": {
+                "SERVICE": "benchmark",
+                "MODELS": [
+                    "*",
+                    {
+                        f"catalog.{model}": {"capture": "triggers"}
+                        for model in ("Item", "Part", "Order", "OrderTag")
+                    },
+                ],
+            }
+        },
+        events={"audit_log_record": "action <> 'usage' AND action NOT LIKE 'audit_log.%'"},
+        companions=("audit_log_tile",),
+        best='`capture="triggers"` for the four models; a relay runs between the rounds',
+        notes="how an object was called. Until the relay has them, values are in clear",
     ),
     Subject(
         name="django-auditlog",
@@ -135,6 +159,8 @@ SUBJECTS: Final = (
     ),
 )
 NAMES: Final = tuple(subject.name for subject in SUBJECTS)
+PUBLISHED: Final = tuple(name for name in NAMES if name != TRIGGERS)
+"""Those in results.json: `make bench` has not been run since the others came."""
 _FLOOR: Final = Subject(
     name=FLOOR, module="audit_log", apps=("audit_log",), best="ready rows, nothing captured"
 )

@@ -48,7 +48,7 @@ class Scope:
         self.asked += 1
         return "acme"
 
-    def noticed(self, event: object) -> None:
+    def noticed(self, event: object = None) -> None:
         """Not of interest here."""
 
 

@@ -19,7 +19,7 @@ from audit_log.capture import changes
 from audit_log.capture.failures import guarded
 from audit_log.capture.known import ANY, SNAPSHOT, WHOLE, Known
 from audit_log.capture.labels import label
-from audit_log.capture.plans import Plan, plan_of
+from audit_log.capture.plans import Plan, full_plan_of
 from audit_log.capture.tables import Table
 from audit_log.events import Event
 from audit_log.recording import nudge, outbox, pending
@@ -83,7 +83,7 @@ def run(
 
 def _plans(wanted: Iterable[type[models.Model]]) -> list[Plan]:
     """One for each table, in the order of their names: a proxy is its model."""
-    found = {plan.type: plan for model in wanted if (plan := plan_of(model)) is not None}
+    found = {plan.type: plan for model in wanted if (plan := full_plan_of(model)) is not None}
     return [found[kind] for kind in sorted(found)]
 
 

@@ -83,7 +83,7 @@ def read_early(
     early.tables.add(table)
 
 
-class Overwritten:
+class Overwritten(beginning.Ours):
     """A context manager around one save: `row` is what its UPDATE found, None if it found none.
 
     And a wrapper of `connection.execute_wrapper`, to be there when the UPDATE is sent.

@@ -18,6 +18,7 @@ from audit_log.capture import (
     saves,
     spans,
 )
+from audit_log.capture.triggers import sending
 from audit_log.recording import pending
 
 
@@ -33,6 +34,7 @@ def install() -> None:
     jobs.install()
     commands.install()
     spans.install()
+    sending.install()
     if apps.is_installed("django.contrib.auth"):
         auth.install()
     for room in _of_the_admin():
@@ -41,7 +43,19 @@ def install() -> None:
 
 def uninstall() -> None:
     """As if we were not there."""
-    rooms = (auth, spans, commands, jobs, errors, relations, bulk, references, deletes, saves)
+    rooms = (
+        auth,
+        sending,
+        spans,
+        commands,
+        jobs,
+        errors,
+        relations,
+        bulk,
+        references,
+        deletes,
+        saves,
+    )
     for room in (*_of_the_admin(), *rooms):
         room.uninstall()
     pending.uninstall_everywhere()

@@ -8,10 +8,10 @@ from typing import Any, Final
 from django.db.models import QuerySet
 
 from audit_log.capture.before import chunks
-from audit_log.events import Event, decode_batch, emitter
+from audit_log.events import Event, emitter
 from audit_log.models import Outbox, Record
-from audit_log.privacy.encryption import key_ring
-from audit_log.recording import losses, outbox
+from audit_log.recording import forms, losses
+from audit_log.recording.forms import Waiting
 from audit_log.router import ledger_alias
 
 SNAPSHOT: Final = "snapshot"
@@ -90,14 +90,15 @@ class Known:
         fresh = [id_ for id_ in ids if id_ not in self._waiting]
         read: dict[int, dict[tuple[str, str], str]] = {}
         for portion in chunks(fresh):
-            for id_, payload in rows.filter(pk__in=portion).values_list("id", "payload").iterator():
-                read[id_] = self._actions(bytes(payload))
+            for row in rows.filter(pk__in=portion).values_list(*forms.FIELDS).iterator():
+                waiting = Waiting(*row)
+                read[waiting.id] = self._actions(waiting)
         self._waiting = {id_: self._waiting.get(id_, read.get(id_, {})) for id_ in ids}
         self._has_looked = True
 
-    def _actions(self, payload: bytes) -> dict[tuple[str, str], str]:
+    def _actions(self, row: Waiting) -> dict[tuple[str, str], str]:
         try:
-            events = decode_batch(key_ring().decrypt(outbox.PURPOSE, payload))
+            events = forms.events_of(row, self._alias)
         except Exception:  # noqa: BLE001 - the relay cannot read it either, and will say so
             losses.warn("batch_unread", "A batch in the outbox of %r is unread.", self._alias)
             return {}

@@ -15,7 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit_log.capture import snapshots
 from audit_log.capture.failures import sheltered
-from audit_log.capture.plans import Plan, plan_of
+from audit_log.capture.plans import Plan, full_plan_of
 from audit_log.privacy.redaction import MASK
 from audit_log.recording import outbox, pending, postgresql
 from audit_log.recording.targets import MAX_LABEL, label_of, let_go, places
@@ -35,7 +35,7 @@ def label(instance: models.Model, connection: BaseDatabaseWrapper) -> str:
     """The object as it prints itself, at most 256 characters. Never raises."""
     with outbox.quiet(connection):
         text = _shielded(instance, connection)
-    plan = plan_of(instance._meta.model)  # `request.user` is an object of another class
+    plan = full_plan_of(instance._meta.model)  # `request.user` is an object of another class
     if plan is None or not plan.masked:
         return text
     return _without_secrets(text, instance, plan)
@@ -132,7 +132,7 @@ def labels_of(rows: Sequence[models.Model], connection: BaseDatabaseWrapper) -> 
                     shield.lift()
         finally:
             let_go(held)
-    plan = plan_of(rows[0]._meta.model)
+    plan = full_plan_of(rows[0]._meta.model)
     if plan is None or not plan.masked:
         return texts
     return [_without_secrets(text, row, plan) for text, row in zip(texts, rows, strict=True)]

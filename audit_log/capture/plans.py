@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import models
+from django.db import connections, models, router
 
 from audit_log import conf
 from audit_log.capture import accounts
@@ -85,21 +85,44 @@ def _read(instance: models.Model, name: str) -> Any:
 
 
 _plans: dict[type[models.Model], Plan | None] = {}
+_full: dict[type[models.Model], Plan | None] = {}
 
 
 @conf.on_change
 def forget() -> None:
     """Work every plan out again (settings changed, a model was registered)."""
     _plans.clear()
+    _full.clear()
 
 
 def plan_of(model: type[models.Model]) -> Plan | None:
-    """The plan of a class, None when it is not audited."""
+    """The plan of a class whose changes our hooks capture; None where they leave it alone.
+
+    That is where it is not audited, or where triggers of the database do.
+    """
     try:
         return _plans[model]
     except KeyError:
-        plan = _plans[model] = _make(model)
+        plan = _plans[model] = None if by_triggers(model) else full_plan_of(model)
         return plan
+
+
+def full_plan_of(model: type[models.Model]) -> Plan | None:
+    """The plan of a class, whoever captures its changes. None when it is not audited."""
+    try:
+        return _full[model]
+    except KeyError:
+        plan = _full[model] = _make(model)
+        return plan
+
+
+def by_triggers(model: type[models.Model]) -> bool:
+    """Whether triggers capture the changes of a model: where it asks for that, on PostgreSQL."""
+    options = options_for(model)
+    if options is None or options.capture != "triggers" or not conf.get_settings().enabled:
+        return False
+    concrete = model._meta.concrete_model or model
+    return connections[router.db_for_write(concrete)].vendor == "postgresql"
 
 
 def _make(model: type[models.Model]) -> Plan | None:

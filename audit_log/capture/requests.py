@@ -151,10 +151,10 @@ class RequestScope:
             self._tenant_known = False  # the user was not known yet, say
         return self._tenant
 
-    def noticed(self, event: Event) -> None:
+    def noticed(self, event: Event | None = None) -> None:
         """Something happened in this request, so it is worth an event."""
         self.notable = True
-        if self.trace_id is None:
+        if self.trace_id is None and event is not None:
             self.trace_id = event.trace_id  # of a span that began inside of us
 
     def route(self) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from audit_log.coverage import sql
@@ -38,14 +38,19 @@ _DRIVERS: Final = frozenset(
 )
 
 
-def places(source: Source) -> Iterator[Place]:
-    """The places of one file, in the order of its lines."""
+def places(source: Source, seen: Collection[str] = ()) -> Iterator[Place]:
+    """The places of one file, in the order of its lines.
+
+    Left out are literals that write to tables of `seen` only: triggers capture these.
+    """
     names = Names(source.tree)
     calls = [node for node in ast.walk(source.tree) if isinstance(node, ast.Call)]
     for call in sorted(calls, key=lambda each: (each.lineno, each.col_offset)):
         for kind, look in _LOOKS:
             what = look(call, names)
             if what is not None:
+                if seen and kind == "sql" and _is_seen(call, names, seen):
+                    break
                 yield Place(
                     kind,
                     source.shown,
@@ -55,6 +60,12 @@ def places(source: Source) -> Iterator[Place]:
                     accepted=source.accepts(call.lineno, call.end_lineno or call.lineno),
                 )
                 break
+
+
+def _is_seen(call: ast.Call, names: Names, seen: Collection[str]) -> bool:
+    text, literal = names.sql(_argument(call, 0, "sql", "query", "operation", "statement"))
+    written = sql.written_tables(text) if literal else None
+    return bool(written) and written is not None and written <= set(seen)
 
 
 def _last(call: ast.Call) -> str:

@@ -17,7 +17,8 @@ KINDS: Final = {
     "suspended": "audit_log.suspended(): that it was is on record, the changes inside are not",
     "unmanaged": "unmanaged models that are neither registered nor excluded by EXCLUDE_MODELS",
     "cascade": "references that the database itself deletes or changes (DB_CASCADE and the like)",
-    "trigger": "triggers in the database, on tables of installed models",
+    "trigger": "triggers in the database, on tables of installed models; and those that should "
+    "capture changes, where they are missing, outdated or disabled",
     "outbox": "databases with audited models and without an outbox: changes there go to the spool",
 }
 NOT_SEEN: Final = (
@@ -29,7 +30,8 @@ NOT_SEEN: Final = (
 )
 CAPTURED: Final = (
     "of audited models: save(), delete(), cascades by Django, many-to-many changes, and update(), "
-    "delete(), bulk_create(), bulk_update() of query sets, row by row up to BULK_ROWS"
+    "delete(), bulk_create(), bulk_update() of query sets, row by row up to BULK_ROWS; of those "
+    "captured by triggers, whatever is written to their tables"
 )
 
 

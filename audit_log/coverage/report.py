@@ -76,7 +76,7 @@ def report(only_apps: Collection[str] = (), database: str | None = None) -> Repo
     found += tables.unmanaged(project, known)
     found += tables.cascades(project, known)
     found += overrides.places(project, [each.model for each in known if each.state != "own"])
-    found += _in_code(project)
+    found += _in_code(project, {each.model._meta.db_table for each in known if each.by_triggers})
     kept = [
         each
         for each in known
@@ -94,11 +94,11 @@ def report(only_apps: Collection[str] = (), database: str | None = None) -> Repo
     return Report(kept, found, roots, sorted(project.unread), unasked)
 
 
-def _in_code(project: Project) -> list[Place]:
+def _in_code(project: Project, seen: Collection[str]) -> list[Place]:
     found: list[Place] = []
     for path, source in list(project.sources.items()):
         try:
-            found += code.places(source)
+            found += code.places(source, seen)
         except RecursionError:
             project.unread.append(source.shown)
             del project.sources[path]
@@ -133,6 +133,7 @@ def _model(each: Watched) -> dict[str, Any]:
         "rule": each.rule,
         "named": each.named,
         "through": each.through,
+        "capture": ("triggers" if each.by_triggers else "orm") if each.state == "audited" else None,
         "fields": [
             {"name": one.name, "type": one.type, "policy": one.policy, "rule": one.rule}
             for one in each.fields

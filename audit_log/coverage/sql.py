@@ -20,6 +20,12 @@ _WRITES: Final = re.compile(
     r"\b(INTO|INSERT|DELETE|MERGE|TRUNCATE|DROP|ALTER|CREATE|CALL|(?<!FOR )(?<!KEY )UPDATE)\b",
     re.IGNORECASE,
 )
+_STRINGS: Final = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", re.DOTALL)
+_TARGET: Final = re.compile(
+    r'(?:(INSERT\s+INTO)|UPDATE(?:\s+ONLY)?|DELETE\s+FROM|TRUNCATE(?:\s+TABLE)?)\s+([\w."]+)'
+    r"(?!\s*,)",
+    re.IGNORECASE,
+)
 _CLEAR: Final = re.compile(
     r"\b(INSERT\s+INTO|REPLACE\s+INTO|UPDATE\s+\S+\s+SET|DELETE\s+FROM|MERGE\s+INTO|TRUNCATE\s)",
     re.IGNORECASE,
@@ -35,6 +41,18 @@ def only_reads(text: str) -> bool:
     if "/*!" in text:  # MySQL runs what stands in such a comment
         return False
     return all(_reads(" ".join(each.split())) for each in _NOISE.sub(" '' ", text).split(";"))
+
+
+def written_tables(text: str) -> set[str] | None:
+    """The tables that a text writes to; None where that is not sure.
+
+    Only plain statements are: one INSERT, UPDATE, DELETE or TRUNCATE, and no other verb in it.
+    """
+    plain = _STRINGS.sub(" '' ", text).strip().rstrip(";")
+    found = _TARGET.match(plain)
+    if found is None or ";" in plain or len(_WRITES.findall(plain)) > 1 + bool(found[1]):
+        return None
+    return {found[2].rpartition(".")[2].strip('"')}
 
 
 def clearly_writes(fragment: str) -> bool:

@@ -13,6 +13,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections, models
 from django.db.models import deletion
 
+from audit_log.capture.triggers.installing import states
+from audit_log.capture.triggers.sql import OPERATIONS, trigger_name
+from audit_log.capture.triggers.watched import watched_models
 from audit_log.coverage.places import Place
 from audit_log.coverage.sources import Project, Source
 from audit_log.coverage.watching import Watched
@@ -71,10 +74,23 @@ def triggers(alias: str) -> list[Place]:
     with connection.cursor() as cursor:
         cursor.execute(statement)
         rows = cursor.fetchall()
+    ours = {trigger_name(operation) for operation in OPERATIONS}
     return [
         Place("trigger", None, None, f"{name} on {table} in {alias!r}", labels[table])
         for table, name in rows
-        if table in labels
+        if table in labels and name not in ours
+    ]
+
+
+def uncaptured(alias: str) -> list[Place]:
+    """Tables whose triggers should capture, and are not there, not right or disabled."""
+    if connections[alias].vendor != "postgresql" or not watched_models(alias):
+        return []
+    labels = {model._meta.db_table: model._meta.label for model in watched_models(alias)}
+    return [
+        Place("trigger", None, None, f"{each.table} in {alias!r}: {each.state}", label, own=True)
+        for each in states(alias)
+        if not each.is_right and (label := labels.get(each.table)) is not None
     ]
 
 
@@ -93,6 +109,8 @@ def outboxes(watched: Iterable[Watched]) -> tuple[list[Place], dict[str, str]]:
         try:
             tables = _tables(alias)
             found += triggers(alias)
+            if Outbox._meta.db_table in tables:
+                found += uncaptured(alias)
         except (DatabaseError, ImproperlyConfigured) as error:
             failed[alias] = str(error).strip().splitlines()[0]
             continue

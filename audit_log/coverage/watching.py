@@ -10,6 +10,7 @@ from django.apps import apps
 from django.db import models, router
 
 from audit_log import conf, registry
+from audit_log.capture.plans import by_triggers
 from audit_log.models import Record
 from audit_log.privacy import policies
 from audit_log.privacy.names import kind_of
@@ -49,6 +50,7 @@ class Watched:
     named: str | None
     through: str | None
     fields: tuple[Field, ...]
+    by_triggers: bool = False  # of the database: raw SQL is seen as well
 
     @property
     def label(self) -> str:
@@ -84,7 +86,9 @@ def _watched(model: type[models.Model]) -> Watched:
     if state == "unwatched" and not conf.get_settings().enabled:
         rule, named = "ENABLED", None
     fields = () if state != "audited" or through else tuple(_fields(model))
-    return Watched(model, _kind(model), state, rule, named, through, fields)
+    owner: Any = model._meta.auto_created or model
+    seen = state == "audited" and by_triggers(owner)
+    return Watched(model, _kind(model), state, rule, named, through, fields, seen)
 
 
 def _of_owner(model: type[models.Model]) -> tuple[str | None, registry.Decision]:

@@ -12,13 +12,14 @@ from typing import Final
 from django.db import transaction
 
 from audit_log import signals
-from audit_log.events import Event, decode_batch, encode_again
+from audit_log.events import Event, encode_again
 from audit_log.exceptions import AuditLogError
 from audit_log.models import Outbox
 from audit_log.privacy.detectors import scrub
 from audit_log.privacy.encryption import fingerprint, key_ring
-from audit_log.recording import losses, outbox
+from audit_log.recording import forms, losses, outbox
 from audit_log.recording.explicit import record
+from audit_log.recording.forms import Waiting
 from audit_log.recording.values import clean
 
 logger = logging.getLogger("audit_log")
@@ -95,7 +96,8 @@ def _alone(event: Event) -> Outbox:
 def _split(using: str, row: Outbox) -> bool:
     """Replace a batch by one for each of its events. False where it cannot even be read."""
     try:
-        events = decode_batch(key_ring().decrypt(outbox.PURPOSE, bytes(row.payload)))
+        waiting = Waiting(row.pk, row.form, row.payload, row.created_at)
+        events = forms.events_of(waiting, using)
     except AuditLogError:
         return False
     rows = [_alone(event) for event in events]

@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from django.db import (
     DatabaseError,
@@ -37,9 +37,11 @@ from audit_log.exceptions import AuditLogError
 from audit_log.ledger import heads, writer
 from audit_log.ledger.records import SEALED_COLUMNS, Place, Prepared, prepare_all, scope_of
 from audit_log.models import Outbox
+from audit_log.models.outbox import Form
 from audit_log.privacy import data_keys
 from audit_log.privacy.encryption import key_ring
-from audit_log.recording import buffer, losses, outbox, spool
+from audit_log.recording import buffer, forms, losses, outbox, spool
+from audit_log.recording.forms import Waiting
 from audit_log.router import ledger_alias
 
 logger = logging.getLogger("audit_log")
@@ -282,11 +284,15 @@ class _Claim:
         payloads: list[tuple[int, bytes]] = []
         events: list[tuple[int, Event]] = []
         # One step for all of them before the next, as `prepare_all` does, and for its reason.
-        for id_, sealed in self.rows:
+        for row in self.rows:
             try:
-                payloads.append((id_, ring.decrypt(outbox.PURPOSE, bytes(sealed))))
+                if row.form == Form.BATCH:
+                    payload = ring.decrypt(outbox.PURPOSE, bytes(row.payload))
+                    payloads.append((row.id, payload))
+                else:
+                    events += [(row.id, event) for event in forms.events_of(row, self.using)]
             except Exception as error:  # noqa: BLE001 - one poisoned batch must not stop the others
-                self.unread[id_] = error
+                self.unread[row.id] = error
         for id_, payload in payloads:
             try:
                 events += [(id_, event) for event in decode_batch(payload)]
@@ -352,14 +358,7 @@ def _scopes(routed: Iterable[tuple[int, Event, str]]) -> set[str]:
     }
 
 
-class _Row(NamedTuple):
-    """What is needed of a row of the outbox: an instance of its model takes ten times as long."""
-
-    id: int
-    payload: bytes | memoryview
-
-
-def _claim(using: str, only: int | None, *, locked: bool) -> list[_Row]:
+def _claim(using: str, only: int | None, *, locked: bool) -> list[Waiting]:
     rows = _claimable(using)
     if only is not None:
         rows = rows.filter(pk=only)
@@ -372,7 +371,7 @@ def _claim(using: str, only: int | None, *, locked: bool) -> list[_Row]:
     if not ids:
         return []
     claimed = Outbox.objects.using(using).filter(pk__in=ids).order_by("id")
-    return [_Row(*row) for row in claimed.values_list("id", "payload")]
+    return [Waiting(*row) for row in claimed.values_list(*forms.FIELDS)]
 
 
 def _within_bounds(sizes: Sequence[tuple[int, int, int]]) -> list[int]:

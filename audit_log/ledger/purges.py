@@ -22,6 +22,7 @@ from audit_log.ledger.entries import ENTRY_COLUMNS, entry_bytes
 from audit_log.ledger.findings import Findings
 from audit_log.ledger.merkle import HASH_BYTES, TILE_WIDTH, leaf_hash
 from audit_log.models import ArchivePart, Outbox, Record, Stream
+from audit_log.models.outbox import Form
 from audit_log.privacy.encryption import key_ring
 from audit_log.recording.outbox import PURPOSE
 
@@ -135,7 +136,7 @@ def _in_outbox(stream: str, using: str) -> int:
 def _waiting(using: str) -> Iterator[Event]:
     ring = key_ring()
     last = 0
-    rows = Outbox.objects.using(using).order_by("id")
+    rows = Outbox.objects.using(using).filter(form=Form.BATCH).order_by("id")
     while chunk := list(rows.filter(id__gt=last).values_list("id", "payload")[:_CHUNK]):
         for _, payload in chunk:
             with suppress(AuditLogError):  # the relay will say so

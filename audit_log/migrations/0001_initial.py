@@ -4,6 +4,13 @@ import audit_log.models.text
 from django.db import migrations, models
 
 
+def remove_triggers(apps, schema_editor):
+    if schema_editor.connection.vendor == 'postgresql':
+        from audit_log.capture.triggers import installing
+
+        installing.remove(schema_editor.connection.alias, on_record=False)
+
+
 class Migration(migrations.Migration):
 
     initial = True
@@ -19,6 +26,7 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField()),
                 ('event_count', models.IntegerField()),
                 ('payload', models.BinaryField()),
+                ('form', models.SmallIntegerField(db_default=0, default=0)),
                 ('attempts', models.SmallIntegerField(db_default=0, default=0)),
                 ('next_attempt_at', models.DateTimeField(null=True)),
                 ('parked_at', models.DateTimeField(null=True)),
@@ -216,4 +224,7 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('stream', 'level', 'index'), name='audit_tile_place')],
             },
         ),
+        # Last, so first on the way back: without an outbox, each write to a table with triggers of
+        # ours would fail.
+        migrations.RunPython(migrations.RunPython.noop, remove_triggers, elidable=True),
     ]

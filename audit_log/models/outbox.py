@@ -7,13 +7,21 @@ from django.db import models
 from audit_log.models.text import ExactCharField
 
 
+class Form(models.IntegerChoices):
+    """What the payload of a row is. Only a trigger can write the second: see docs/triggers.md."""
+
+    BATCH = 0, "an encrypted batch"
+    ROWS = 1, "rows that a trigger saw, in clear"
+
+
 class Outbox(models.Model):
-    """One encrypted batch. `parked_at` is set when it was set aside, with the reason."""
+    """One batch. `parked_at` is set when it was set aside, with the reason."""
 
     id = models.BigAutoField(primary_key=True)
     created_at = models.DateTimeField()
     event_count = models.IntegerField()
     payload = models.BinaryField()
+    form = models.SmallIntegerField(default=Form.BATCH, db_default=Form.BATCH)
     attempts = models.SmallIntegerField(default=0, db_default=0)
     next_attempt_at = models.DateTimeField(null=True)
     parked_at = models.DateTimeField(null=True)

@@ -23,12 +23,21 @@ class Joining(Protocol):
     def sent(self, count: int) -> None: ...
 
 
-class Begin:
-    """A wrapper of `connection.execute_wrapper`; each driver has a subclass."""
+class Ours:
+    """A wrapper of `connection.execute_wrapper` that is not the project's."""
+
+
+class Begin(Ours):
+    """The one that begins a transaction; each driver has a subclass."""
 
     def __init__(self, connection: BaseDatabaseWrapper, joining: Joining | None = None) -> None:
         self._connection = connection
         self._joining = joining
+
+    @property
+    def is_joining(self) -> bool:
+        """Whether the next statement takes its batch along."""
+        return self._joining is not None
 
     def __call__(
         self,
@@ -67,7 +76,13 @@ def end(connection: BaseDatabaseWrapper) -> None:
 
 def is_watched(connection: BaseDatabaseWrapper) -> bool:
     """Whether the project looks at statements on the way: the query log, wrappers of its own."""
-    wrappers = connection.execute_wrappers
-    if wrappers and not all(isinstance(wrapper, Begin) for wrapper in wrappers):
+    if connection.queries_logged:
         return True
-    return bool(connection.queries_logged)
+    return any(not isinstance(wrapper, Ours) for wrapper in connection.execute_wrappers)
+
+
+def is_joining(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the next statement is to take its batch along: it has to come as Django made it."""
+    return any(
+        isinstance(wrapper, Begin) and wrapper.is_joining for wrapper in connection.execute_wrappers
+    )

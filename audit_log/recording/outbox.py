@@ -15,7 +15,7 @@ from audit_log.events import Event, encode_batch
 from audit_log.exceptions import RecordingFailed
 from audit_log.models import Outbox
 from audit_log.privacy.encryption import key_ring
-from audit_log.recording import losses, mysql, postgresql
+from audit_log.recording import beginning, losses, mysql, postgresql
 from audit_log.recording.beginning import Begin
 from audit_log.recording.values import encode_bounded
 
@@ -49,7 +49,8 @@ class quiet:  # noqa: N801 - used as a function, many times a save: a generator 
 
     def __enter__(self) -> None:
         connection = self._connection
-        if connection.execute_wrappers or connection.queries_logged:
+        # Not for a wrapper of ours alone: one that begins a transaction may be added inside.
+        if beginning.is_watched(connection):
             log, wrappers = self._held = connection.queries_log, connection.execute_wrappers
             connection.queries_log = type(log)(maxlen=log.maxlen)
             connection.execute_wrappers = [w for w in wrappers if isinstance(w, Begin)]

@@ -64,9 +64,10 @@ def tap(listener: Tap) -> Callable[[], None]:
 class Work:
     """What one connection has captured in its open transaction, and what of it is in the outbox."""
 
-    __slots__ = ("items", "marks", "refused", "written")
+    __slots__ = ("expects", "items", "marks", "refused", "written")
 
     def __init__(self) -> None:
+        self.expects = False  # that triggers of the database wrote into the outbox
         self.items: list[tuple[Mark, Event]] = []
         self.written: list[tuple[Mark, Event]] = []
         self.refused: list[outbox.Row] = []
@@ -109,6 +110,7 @@ class Work:
                 kept.append((state, mark))
         self.marks = kept
         if not kept:
+            self.expects = False
             uncommitted.discard(id(self))
         for mark, event in self.written + self.items:
             if mark.undone:
@@ -123,6 +125,7 @@ class Work:
         for _, mark in self.marks:
             mark.settled = True
         self.marks, self.items, self.written, self.refused = [], [], [], []
+        self.expects = False
         uncommitted.discard(id(self))
 
 
@@ -155,6 +158,13 @@ def add(connection: BaseDatabaseWrapper, event: Event) -> None:
         return
     with bracket(connection):
         _append(connection, event)
+
+
+def expect(connection: BaseDatabaseWrapper) -> None:
+    """Wake the relay once the open transaction commits: triggers may have written for it."""
+    work = work_of(connection)
+    work.mark(connection.savepoint_state)
+    work.expects = True
 
 
 def add_stored(connection: BaseDatabaseWrapper, event: Event) -> None:
@@ -358,7 +368,7 @@ def _with_flush(connection: BaseDatabaseWrapper, commit: Callable[[], None]) -> 
         commit()
     finally:
         mysql.commit_again(connection)
-    refused, any_events = work.refused, bool(work.written)
+    refused, any_events = work.refused, bool(work.written) or work.expects
     work.settle()
     if refused:
         spool.write(connection.alias, refused)

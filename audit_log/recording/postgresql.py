@@ -60,6 +60,15 @@ def execute(connection: BaseDatabaseWrapper, sql: str) -> None:
             cursor.execute(sql, prepare=False)
 
 
+def begin_with(connection: BaseDatabaseWrapper, sql: str) -> None:
+    """Begin a transaction in autocommit, and run a statement in it, as one message."""
+    driver: Any = connection.connection
+    if hasattr(driver, "pgconn"):
+        _send(driver, f"BEGIN; {sql}".encode())
+    else:
+        execute(connection, f"BEGIN; {sql}")
+
+
 def _send(driver: Any, sql: bytes) -> None:
     execute_all, error_of = _psycopg()
     with driver.lock:

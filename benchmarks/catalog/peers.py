@@ -10,9 +10,10 @@ from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from django.core.management import call_command
 from django.db import models
 
-from benchmarks.subjects import FLOOR
+from benchmarks.subjects import FLOOR, TRIGGERS
 
 Model = type[models.Model]
 
@@ -36,6 +37,8 @@ def install(subject: str) -> None:
     """What comes after the tables: triggers, which migrations would bring in a project."""
     if subject == "django-pghistory":
         import_module("pgtrigger").install()
+    elif subject == TRIGGERS:
+        call_command("audit_log", "triggers", "install", verbosity=0)
     elif subject == FLOOR:
         import_module("benchmarks.catalog.floor").install()
 

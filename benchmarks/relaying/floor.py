@@ -15,6 +15,7 @@ from typing import Any
 from audit_log.delivery import relay
 from audit_log.ledger.records import Prepared
 from audit_log.models import Outbox
+from audit_log.recording import forms
 from audit_log.router import ledger_alias
 
 Ready = dict[int, list[Prepared]]
@@ -24,8 +25,8 @@ def ready() -> Ready:
     """The records of all that waits in the outbox, by batch."""
     using = ledger_alias()
     claim = relay._Claim(using, None, locked=False)  # noqa: SLF001 - in place of a part of it
-    rows = Outbox.objects.using(using).order_by("id").values_list("id", "payload")
-    claim.rows = [relay._Row(*row) for row in rows]  # noqa: SLF001
+    rows = Outbox.objects.using(using).order_by("id").values_list(*forms.FIELDS)
+    claim.rows = [forms.Waiting(*row) for row in rows]
     claim.prepare()
     found: Ready = defaultdict(list)
     for id_, prepared in claim.prepared:

@@ -76,6 +76,7 @@ def test_json_has_the_shape_that_is_promised():
         "rule": "MODELS",
         "named": "*",
         "through": None,
+        "capture": "orm",
     }
     price = {"name": "price", "type": "DecimalField", "policy": "open", "rule": "type:DecimalField"}
     assert price in fields

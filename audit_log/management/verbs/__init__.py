@@ -23,6 +23,7 @@ NAMES: Final = (
     "retention",
     "baseline",
     "coverage",
+    "triggers",
 )
 
 

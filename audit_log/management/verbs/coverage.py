@@ -126,7 +126,8 @@ def _limited(items: Iterable[list[str]], total: int, limit: int) -> Iterator[str
 
 def _model(each: Watched) -> Iterator[str]:
     kind = "" if each.kind == "concrete" else f" ({each.kind})"
-    yield f"  {each.label}{kind}: {_why(each)}"
+    seen = ", captured by triggers" if each.by_triggers else ""
+    yield f"  {each.label}{kind}: {_why(each)}{seen}"
     for policy in _POLICIES:
         fields = [f"{one.name} ({one.rule})" for one in each.fields if one.policy == policy]
         if fields:
