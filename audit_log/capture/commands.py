@@ -18,6 +18,7 @@ from audit_log import context
 from audit_log.capture.runs import Run
 from audit_log.conf import get_settings
 from audit_log.events import Actor, Target
+from audit_log.exceptions import ConfigurationError
 from audit_log.recording.values import safe_str
 
 # Ours says itself what it does; in the others somebody else acts: visitors, and tests.
@@ -44,10 +45,17 @@ def uninstall() -> None:
 
 def _execute(self: BaseCommand, *args: Any, **options: Any) -> Any:
     name = type(self).__module__.rpartition(".")[2]
-    if name in _APART or not get_settings().enabled:
+    if name in _APART or not _is_enabled():
         return _original_execute(self, *args, **options)
     with _running(name):
         return _original_execute(self, *args, **options)
+
+
+def _is_enabled() -> bool:
+    try:
+        return get_settings().enabled
+    except ConfigurationError:
+        return False  # what is wrong with the settings is for the system check to say
 
 
 @contextmanager

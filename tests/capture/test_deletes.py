@@ -47,6 +47,7 @@ def _not_audited(monkeypatch: pytest.MonkeyPatch, model: type[models.Model]) -> 
     monkeypatch.setattr(registry, "_registered", {**registry._registered, model: None})
     monkeypatch.setattr(registry, "_resolved", {})
     monkeypatch.setattr(plans, "_plans", {})
+    monkeypatch.setattr(plans, "_full", {})
 
 
 def _review(text: str = "good") -> Review:

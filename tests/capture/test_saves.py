@@ -125,7 +125,9 @@ def test_unchanged_row_with_before_database_costs_one_query(events: list[Event])
     with transaction.atomic(), statements() as seen:
         stock.save()
     assert events == []
-    assert [kind for kind in kinds(seen) if kind != "BEGIN"] == ["SELECT", "UPDATE"]
+    # PostgreSQL returns the old values from the UPDATE.
+    asked = [] if connection.vendor == "postgresql" else ["SELECT"]
+    assert [kind for kind in kinds(seen) if kind != "BEGIN"] == [*asked, "UPDATE"]
 
 
 @committed

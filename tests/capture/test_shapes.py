@@ -236,9 +236,11 @@ def test_fixture_that_changes_rows_and_members_is_an_import(events: list[Event],
         ],
     )
     # Before 6.1, Django does not say that members come from a fixture.
-    members = "import" if django.VERSION >= (6, 1) else "orm"
-    assert [event.source for event in events] == ["import", members, "import"]
-    assert _said(events) == [
+    members = "import" if django.VERSION >= (6, 1) else "command"
+    *changes, command = events
+    assert [event.source for event in changes] == ["import", members, "import"]
+    assert (command.action, command.source) == ("command", "command")
+    assert _said(changes) == [
         ("update", "shop.product", str(product.pk)),
         ("m2m.add", "shop.product", str(product.pk)),
         ("create", "shop.category", "4711"),
@@ -266,7 +268,7 @@ def test_fixture_with_generic_and_foreign_keys_to_what_is_not_there_yet(
             {"model": "shop.thing", "pk": 77, "fields": {"name": "thing"}},
         ],
     )
-    assert [action for action, _, _ in _said(events)] == ["create"] * 5
+    assert [action for action, _, _ in _said(events)] == ["create"] * 5 + ["command"]
     assert Stamp.objects.get().passport == Passport.objects.get(pk="XX")
     assert Country.objects.get().name == "X"
 
