@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
+from django.db.models import Model
+
+from audit_log.conf import get_settings
 from audit_log.events import Actor
+from audit_log.privacy.encryption import fingerprint
 from audit_log.recording.targets import MAX_ID, target_id, target_type
 from audit_log.recording.values import clean, safe_str
 
@@ -44,7 +49,7 @@ def _email(user: Any) -> str | None:
 def via_of(via: Any) -> str:
     """An impersonator or an API key as `actor.via`: `auth.user:7`, or the name it was given.
 
-    A key that is itself a secret is a fingerprint there.
+    A primary key that may itself be the secret is a fingerprint there.
     """
     if isinstance(via, str):
         return safe_str(via)[:MAX_ID]
@@ -52,5 +57,13 @@ def via_of(via: Any) -> str:
         return safe_str(via.id if via.id is None else f"{via.type}:{via.id}")[:MAX_ID]
     if hasattr(via, "_meta"):
         model = via.__class__  # `request.user` is a lazy object
-        return f"{target_type(model)}:{target_id(model, via.pk)}"[:MAX_ID]
+        return f"{target_type(model)}:{_key_of(model, via.pk)}"[:MAX_ID]
     return safe_str(via)[:MAX_ID]
+
+
+def _key_of(model: type[Model], pk: Any) -> str | None:
+    """The key of rest_framework's Token is the token, and its name, `key`, says nothing."""
+    is_user = target_type(model) == get_settings().user_model.lower()
+    if pk is None or is_user or isinstance(pk, (int, uuid.UUID)):
+        return target_id(model, pk)
+    return f"fp:{fingerprint('key', safe_str(pk), 32)}"

@@ -25,7 +25,7 @@ from audit_log.middleware import AuditMiddleware
 from audit_log.recording.people import via_of
 from audit_log.testing import capture_events
 from tests.shop import views
-from tests.shop.models import Category
+from tests.shop.models import Category, Country
 
 Only = Callable[..., list[Event]]
 SECRET_KEY = "k" * 32  # what signs JSON Web Tokens is not to be short
@@ -175,6 +175,11 @@ def test_a_row_whose_key_is_what_one_logs_in_by_is_a_fingerprint():
     said = via_of(Session(session_key="0123456789abcdef"))
     assert said.startswith("sessions.session:fp:")
     assert "0123456789abcdef" not in said
+    # rest_framework's Token calls its key "key", which says nothing.
+    said = via_of(Country(code="0123456789abcdef"))
+    assert said.startswith("shop.country:fp:")
+    assert "0123456789abcdef" not in said
+    assert via_of(Category(pk=7)) == "shop.category:7"
 
 
 @pytest.mark.parametrize(
