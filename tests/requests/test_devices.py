@@ -45,7 +45,7 @@ def test_families_are_open_and_the_agent_sealed(client: Client, anna: User):
         assert contents(record)["actor"]["user_agent"] == IPHONE
         row = Record.objects.filter(pk=record.pk).values_list()[0]
         assert not any("605.1.15" in str(value) for value in row)
-    assert Record.objects.filter(action="create").exclude(data=None).count() == 0
+    assert Record.objects.filter(action="create").exclude(data__isnull=True).count() == 0
 
 
 def test_without_the_package_records_say_nothing_of_it(

@@ -23,7 +23,10 @@ HELP += "are missing, outdated or disabled."
 
 def add_arguments(parser: ArgumentParser) -> None:
     """What to do, and `--model`."""
-    parser.add_argument("action", choices=("install", "remove", "status"))
+    actions = ("install", "remove", "status")
+    parser.add_argument(
+        "action", nargs="?", choices=actions, default="status", help="(%(default)s)"
+    )
     parser.add_argument(
         "--model",
         action="append",
