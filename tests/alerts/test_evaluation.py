@@ -492,7 +492,9 @@ def test_evaluations_at_once_fire_once(rule, happened, is_strict: bool):
             thread.start()
         for thread in threads:
             thread.join(300)
-    assert sorted(results) == [0, 0, 0, 1]
+    if is_strict and not any(results):  # each may have been refused for the others: the next is not
+        results.append(sweeping.look())
+    assert sum(results) == 1
     assert Alert.objects.count() == 1
     if not is_strict:
         assert losses.counts().get("alerts_failed", 0) == before
