@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import django
 import msgspec
 import pytest
 from django.db import DatabaseError, IntegrityError, OperationalError, connection, transaction
@@ -67,7 +68,8 @@ def test_update_by_an_expression_is_read_back_in_its_transaction(events: list[Ev
     category.name = Upper(Value("new"))
     with statements() as seen:
         category.save()
-    assert kinds(seen) == ["BEGIN UPDATE", "SELECT", FLUSH]
+    asked = [] if django.VERSION >= (6, 0) else ["SELECT"]  # Django has it returned since
+    assert kinds(seen) == ["BEGIN UPDATE", *asked, FLUSH]
     assert events[-1].changes == {"name": ["old", "NEW"]}
 
 
