@@ -129,7 +129,7 @@ def _save_table(  # noqa: PLR0913, PLR0917 - Django's signature
         guarded("capture_failed", save.note, connection=save.connection, updated=bool(updated))
         return updated
     joined = None
-    if not force_insert and not pending.in_transaction(save.connection):
+    if not (force_insert or self._state.adding or pending.in_transaction(save.connection)):
         joined = Joined(save.connection, save.foretell)
     with pending.bracket(save.connection, joined=joined):
         return save.write(arguments, joined, raw=raw, force_insert=bool(force_insert))
@@ -257,7 +257,7 @@ class _Save:
         if not updated:
             new = self._read_back(self.items)
             event = self._event_of_creation(new)
-        elif self.foretold is not None:
+        elif stored and self.foretold is not None:
             event, new = self.foretold
         else:
             differing = self.differing

@@ -6,7 +6,7 @@ and more for each write in autocommit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -18,9 +18,9 @@ _BEGIN_HOOK: Final = "_start_transaction_under_autocommit"
 class Joining(Protocol):
     """A write that can take its batch along (`recording.joined`)."""
 
-    def statement(self, sql: str) -> str | None: ...
+    def statement(self, sql: str, params: Sequence[Any]) -> tuple[str, Sequence[Any]] | None: ...
 
-    def sent(self, count: int) -> None: ...
+    def sent(self, count: int) -> bool: ...
 
 
 class Ours:

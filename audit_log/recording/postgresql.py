@@ -99,11 +99,14 @@ class Begin(beginning.Begin):
             return execute(sql, params, many, context)
         if self._joining is not None and not many and isinstance(sql, str):
             joining, self._joining = self._joining, None
-            statement = joining.statement(sql)  # may have asked the server
+            together = joining.statement(sql, params or ())  # may have asked the server
             if _status(driver) != _IDLE:
                 return execute(sql, params, many, context)
-            if statement is not None and self._is_sent(execute, statement, params, context):
-                joining.sent(context["cursor"].rowcount)
+            if (
+                together is not None
+                and self._is_sent(execute, *together, context)
+                and joining.sent(context["cursor"].rowcount)
+            ):
                 return None
         if many or not isinstance(sql, str):
             _send(driver, b"BEGIN")

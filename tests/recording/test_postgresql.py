@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import django
@@ -21,6 +23,7 @@ from audit_log.models import Outbox
 from audit_log.privacy.encryption import key_ring
 from audit_log.recording import outbox, pending, postgresql, spool
 from tests.capture.statements import kinds, statements
+from tests.faults.workers import wait_until
 from tests.settings import DATABASE
 from tests.shop.models import Category, Country, Passport, Place, Stamp, Stock
 
@@ -92,7 +95,7 @@ def test_row_that_is_gone_is_inserted_again_and_is_a_creation(events: list[Event
     category.name = "new"
     with statements() as seen:
         category.save()
-    assert kinds(seen) == ["WITH", "BEGIN INSERT", FLUSH]
+    assert kinds(seen) == ["WITH", "BEGIN UPDATE", "INSERT", FLUSH]
     assert [event.action for event in events] == ["create", "create"]
     assert _stored() == events
 
@@ -140,6 +143,41 @@ def test_outbox_that_refuses_the_batch_has_the_update_sent_again(
     assert len(spool.waiting()) == (1 if on_failure == "allow" else 0)
 
 
+def test_update_that_waited_for_the_row_is_later_than_what_it_waited_for(events: list[Event]):
+    """Its event is made when the row is ours, or the history would say who won was overwritten."""
+    category = Category.objects.create(name="old")
+    category.name = "new"
+    other = connection.copy()
+    saving = Thread(target=_saved_and_closed, args=(category,))
+    try:
+        with other.cursor() as cursor:
+            cursor.execute("BEGIN; SELECT 1 FROM shop_category FOR UPDATE")
+            saving.start()
+            wait_until(_somebody_waits, "nobody waits for the row")
+            released = datetime.now(UTC)
+            cursor.execute("COMMIT")
+    finally:
+        other.close()
+        saving.join()
+    assert [event.action for event in events] == ["create", "update"]
+    assert events[-1].occurred_at > released
+    assert _stored() == events
+
+
+def _saved_and_closed(category: Category) -> None:
+    category.save()
+    connection.close()
+
+
+def _somebody_waits() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return bool(cursor.fetchone()[0])
+
+
 def test_update_that_a_lock_keeps_waiting_waits_once(events: list[Event]):
     category = Category.objects.create(name="old")
     other = connection.copy()
@@ -151,7 +189,7 @@ def test_update_that_a_lock_keeps_waiting_waits_once(events: list[Event]):
         category.name = "new"
         with statements() as seen, pytest.raises(OperationalError):
             category.save()
-        assert kinds(seen) == ["WITH"]
+        assert kinds(seen) == ["WITH", "BEGIN UPDATE", "ROLLBACK"]
         with connection.cursor() as cursor:
             cursor.execute("RESET lock_timeout")
     finally:
