@@ -17,7 +17,7 @@ SIGNAL_BASED: Final = (
     "django-reversion",
 )
 _PEERS: Final = {s.name for s in SUBJECTS if s.name != NONE and not s.is_ours}
-_BULK: Final = frozenset({"bulk_create_1000", "qs_update_1000"})
+_BULK: Final = frozenset({"bulk_create_1000", "bulk_update_1000", "qs_update_1000"})
 _MANY: Final = 4_000_000
 
 

@@ -47,6 +47,7 @@ class Operations:
             "load_1000": Prepared(_nothing, lambda _: _load(Part), writes=False),
             "load_1000_json": Prepared(_nothing, lambda _: _load(Item), writes=False),
             "bulk_create_1000": Prepared(_thousand_items, Item.objects.bulk_create),
+            "bulk_update_1000": Prepared(self._thousand_changed, _update_together),
             "qs_update_1000": Prepared(_new_status, self._update_all),
             "get": Prepared(_nothing, lambda _: self._client.get("/plain/"), writes=False),
             "get_user": Prepared(_nothing, lambda _: self._client.get("/user/"), writes=False),
@@ -62,6 +63,9 @@ class Operations:
     def _ten_changed(self) -> list[Item]:
         keys = [next(self._turn) for _ in range(_BATCH)]
         return [_change(item) for item in Item.objects.filter(pk__in=keys)]
+
+    def _thousand_changed(self) -> list[Item]:
+        return [_change(item) for item in Item.objects.filter(pk__in=self.keys)]
 
     def _update_all(self, status: str) -> int:
         return Item.objects.filter(pk__range=(self.keys[0], self.keys[-1])).update(status=status)
@@ -118,6 +122,10 @@ def _load(model: type[Item | Part]) -> None:
 
 def _thousand_items() -> list[Item]:
     return [Item(**item_values()) for _ in range(_SEEDS)]
+
+
+def _update_together(items: list[Item]) -> None:
+    Item.objects.bulk_update(items, ["name"])
 
 
 def _new_status() -> str:

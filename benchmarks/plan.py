@@ -24,6 +24,7 @@ OPERATIONS: Final = (
     Operation("load_1000", "a query set of 1,000 rows, no JSON", 6, 3),
     Operation("load_1000_json", "the same with a JSON field", 6, 3),
     Operation("bulk_create_1000", "`bulk_create()` of 1,000 rows", 1, 1),
+    Operation("bulk_update_1000", "`bulk_update()` of one field of 1,000 rows", 1, 1),
     Operation("qs_update_1000", "`QuerySet.update()` of 1,000 rows", 2, 1),
     Operation("get", "GET, logged in; the view never touches the user", 80, 40),
     Operation("get_user", "GET, logged in; the view reads `request.user`", 60, 30),

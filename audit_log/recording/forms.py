@@ -9,6 +9,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final, NamedTuple
 
+from django.db.models import Case, When
+
 from audit_log.events import Event, decode_batch
 from audit_log.exceptions import EncodingError
 from audit_log.models.outbox import Form
@@ -22,13 +24,19 @@ class Waiting(NamedTuple):
     id: int
     form: int
     payload: bytes | memoryview
-    created_at: datetime
+    created_at: datetime | None  # not of a batch: to read a time takes as long as all the rest
 
 
 Reader = Callable[[Waiting, str], list[Event]]
 """The events of a row in the outbox of a database. The same row gives the same ids."""
 
-FIELDS: Final = ("id", "form", "payload", "created_at")
+FIELDS: Final = (
+    "id",
+    "form",
+    "payload",
+    Case(When(form=Form.BATCH, then=None), default="created_at"),
+)
+"""What `values_list` of the outbox is asked for a `Waiting`."""
 _readers: dict[int, Reader] = {}
 
 

@@ -31,7 +31,7 @@ _PLACES: Final = {
     ],
     "write": ["audit_log.ledger.writer:write"],
     "lock head": ["audit_log.ledger.heads:lock"],
-    "id check": ["audit_log.ledger.writer:_without_known"],
+    "id check": ["audit_log.ledger.writer:_without_known", "audit_log.ledger.writer:_stored_among"],
     "hash": ["audit_log.ledger.writer:_extend"],
     "insert": [
         "audit_log.ledger.insertion:_Copied.insert",

@@ -79,6 +79,9 @@ def register() -> None:
 
 def events_of(row: Waiting, using: str) -> list[Event]:
     """The events of a row of the outbox. Raises AuditLogError for what is not a trigger's doing."""
+    moment = row.created_at
+    if moment is None:
+        raise EncodingError("A row of a trigger's has no time.")
     written = _decoded(bytes(row.payload))
     model = _model(written.model)
     told = _Told(written)
@@ -88,13 +91,13 @@ def events_of(row: Waiting, using: str) -> list[Event]:
     found = (
         _of_members(model, written) if model._meta.auto_created else _of_rows(model, written, using)
     )
-    seed = f"{get_settings().service}\0{using}\0{row.id}\0{row.created_at.isoformat()}"
+    seed = f"{get_settings().service}\0{using}\0{row.id}\0{moment.isoformat()}"
     return [
         _bounded(
             Event(
                 version=VERSION,
-                id=_id(row.created_at, seed, n),
-                occurred_at=row.created_at,
+                id=_id(moment, seed, n),
+                occurred_at=moment,
                 source="trigger",
                 **_together(values, each),
             )
