@@ -492,8 +492,8 @@ def test_evaluations_at_once_fire_once(rule, happened, is_strict: bool):
             thread.start()
         for thread in threads:
             thread.join(300)
-    if is_strict:  # each may have been refused for the others, before it fired or after: a later
-        sweeping.look()  # one is not
+    if is_strict:
+        sweeping.look()  # each may have been refused for the others, before it fired or after
     assert Alert.objects.count() == 1
     if not is_strict:
         assert sum(results) == 1
