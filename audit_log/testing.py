@@ -18,7 +18,7 @@ from audit_log.conf import get_settings
 from audit_log.delivery.relay import Relayed
 from audit_log.delivery.relay import relay as _relay
 from audit_log.events import JSON, Event, Target
-from audit_log.recording import buffer, pending
+from audit_log.recording import buffer, pending, works
 from audit_log.recording.targets import target_id, target_type
 from audit_log.recording.values import plain
 from audit_log.registry import decide
@@ -52,7 +52,7 @@ def capture_events() -> Iterator[list[Event]]:
         buffer.discard()
     events = _Captured()
     _capturing.append(events)
-    end = pending.tap(events)
+    end = works.tap(events)
     try:
         yield events
     finally:

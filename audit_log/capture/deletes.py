@@ -28,6 +28,7 @@ from audit_log.capture.summaries import summary
 from audit_log.conf import get_settings
 from audit_log.recording import outbox, pending
 from audit_log.recording.targets import target_id, target_type
+from audit_log.recording.works import ANY_ROW
 
 _original_delete = Collector.delete
 _original_delete_batch = DeleteQuery.delete_batch
@@ -215,7 +216,7 @@ class _Rows:
 
     def _add_summary(self, count: int, keys: Ranges) -> None:
         mark = pending.mark(self.connection)
-        mark.rows.add((self.plan.root, pending.ANY_ROW))
+        mark.rows.add((self.plan.root, ANY_ROW))
         more = cascade_to(self.model)
         pending.add(
             self.connection, summary("delete", self.plan, count=count, keys=keys, more=more)

@@ -23,6 +23,7 @@ from audit_log.capture.ranges import Ranges, in_order
 from audit_log.capture.summaries import summary
 from audit_log.conf import get_settings
 from audit_log.recording import outbox, pending
+from audit_log.recording.works import ANY_ROW
 
 _original_update_batch = UpdateQuery.update_batch
 
@@ -110,7 +111,7 @@ class References:
         mark = pending.mark(self.connection)
         attname = self.item.attname
         if self.ranges is not None:
-            mark.rows.add((self.plan.root, pending.ANY_ROW))
+            mark.rows.add((self.plan.root, ANY_ROW))
             event = summary(
                 "update",
                 self.plan,

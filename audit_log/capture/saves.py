@@ -26,7 +26,7 @@ from audit_log.capture.plans import Plan, plan_of
 from audit_log.events import Event
 from audit_log.recording import pending
 from audit_log.recording.joined import Joined
-from audit_log.recording.pending import uncommitted
+from audit_log.recording.works import uncommitted
 
 # Written as they are; anything else may be an expression, or be rounded.
 _CERTAIN: Final = frozenset({NoneType, bool, int, str, datetime, date, dict, list, uuid.UUID})

@@ -15,7 +15,7 @@ from django.db import models
 from audit_log.capture.fields import NOT_LOADED
 from audit_log.capture.plans import Plan
 from audit_log.recording import pending
-from audit_log.recording.pending import Mark
+from audit_log.recording.works import Mark, uncommitted
 
 _ATTRIBUTE: Final = "audit_log"
 
@@ -94,7 +94,7 @@ def loaded(instance: models.Model, plan: Plan, names: Iterable[str], values: Seq
         for position, item in plan.mutable:
             if values[position] is not None and item.keep is not None:
                 values[position] = item.keep(values[position])
-    if pending.uncommitted:
+    if uncommitted:
         _set(instance, _of_row(instance, plan, dict(zip(plan.attnames, values, strict=True))))
         return
     instance._state.audit_log = values  # type: ignore[attr-defined]

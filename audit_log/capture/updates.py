@@ -25,6 +25,7 @@ from audit_log.capture.selections import loaded, rows_of
 from audit_log.capture.summaries import summary
 from audit_log.conf import get_settings
 from audit_log.recording import outbox, pending
+from audit_log.recording.works import ANY_ROW
 
 
 class Update:
@@ -85,7 +86,7 @@ class Update:
             return
         mark = pending.mark(self.connection)
         if self.ranges is not None:
-            mark.rows.add((self.plan.root, pending.ANY_ROW))
+            mark.rows.add((self.plan.root, ANY_ROW))
             self._add_summary(count, self.ranges)
             return
         # Another transaction may have committed rows that match, in between: these are known only

@@ -16,7 +16,7 @@ from audit_log.events import Event, decode_batch
 from audit_log.exceptions import RecordingFailed
 from audit_log.models import Outbox, Record
 from audit_log.privacy.encryption import key_ring
-from audit_log.recording import outbox, pending
+from audit_log.recording import outbox, pending, works
 from audit_log.recording.spool import waiting
 from tests.capture.statements import OUTBOX, savepoint, statements
 from tests.shop.models import Category, Passport, Watched
@@ -283,9 +283,9 @@ def test_test_case_that_stores_early_and_rolls_back_drops_its_events(events: lis
 
 def test_work_of_a_connection_that_is_gone_is_forgotten():
     """A thread ends, and its connection with it, at any point."""
-    before = set(pending.uncommitted)
-    work = pending.Work()
+    before = set(works.uncommitted)
+    work = works.Work()
     work.mark(0)
-    assert len(pending.uncommitted) == len(before) + 1
+    assert len(works.uncommitted) == len(before) + 1
     del work
-    assert pending.uncommitted == before
+    assert works.uncommitted == before

@@ -23,7 +23,7 @@ from audit_log.capture.triggers.surroundings import RENEWED_AFTER, SETTING, Part
 from audit_log.capture.triggers.watched import watched_models
 from audit_log.exceptions import ConfigurationError
 from audit_log.recording import beginning, losses, nudge, pending, postgresql
-from audit_log.recording.pending import Mark
+from audit_log.recording.works import Mark
 
 _BEFORE: Final = r"(?:\s|\(|--[^\n]*\n|/\*.*?\*/)*"
 _WRITES: Final = re.compile(
