@@ -15,7 +15,7 @@ from django.db.models import Model
 
 from audit_log.capture.plans import by_triggers, full_plan_of
 from audit_log.conf import get_settings
-from audit_log.delivery.relay import Relayed
+from audit_log.delivery.claims import Relayed
 from audit_log.delivery.relay import relay as _relay
 from audit_log.events import JSON, Event, Target
 from audit_log.recording import buffer, pending, works

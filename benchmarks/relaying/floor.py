@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from audit_log.delivery import relay
+from audit_log.delivery.claims import Claim
 from audit_log.ledger.records import Prepared
 from audit_log.models import Outbox
 from audit_log.recording import forms
@@ -24,7 +24,7 @@ Ready = dict[int, list[Prepared]]
 def ready() -> Ready:
     """The records of all that waits in the outbox, by batch."""
     using = ledger_alias()
-    claim = relay._Claim(using, None, locked=False)  # noqa: SLF001 - in place of a part of it
+    claim = Claim(using, None, locked=False)
     rows = Outbox.objects.using(using).order_by("id").values_list(*forms.FIELDS)
     claim.rows = [forms.Waiting(*row) for row in rows]
     claim.prepare()
@@ -37,13 +37,13 @@ def ready() -> Ready:
 @contextmanager
 def installed(records: Ready) -> Iterator[None]:
     """Claims that find their records prepared."""
-    original: Any = relay._Claim.prepare  # noqa: SLF001
+    original: Any = Claim.prepare
 
     def prepare(claim: Any) -> None:
         claim.prepared = [(row.id, record) for row in claim.rows for record in records[row.id]]
 
-    setattr(relay._Claim, "prepare", prepare)  # noqa: SLF001, B010 - a method is assigned
+    setattr(Claim, "prepare", prepare)  # noqa: B010 - a method is assigned
     try:
         yield
     finally:
-        setattr(relay._Claim, "prepare", original)  # noqa: SLF001, B010
+        setattr(Claim, "prepare", original)  # noqa: B010

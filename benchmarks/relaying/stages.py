@@ -14,8 +14,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 # What is measured, by the names of the functions that do it; the rest of a stage is its caller's.
 _PLACES: Final = {
-    "claim": ["audit_log.delivery.relay:_claim"],
-    "decode": ["audit_log.delivery.relay:_Claim._decode"],
+    "claim": ["audit_log.delivery.claims:_claim"],
+    "decode": ["audit_log.delivery.claims:Claim._decode"],
     "canonical JSON": ["audit_log.ledger.records:_scrub"],
     "detectors": [
         f"audit_log.ledger.scrubbing:{name}" for name in ("suspects", "scrub", "scrub_value")
@@ -40,7 +40,7 @@ _PLACES: Final = {
     ],
     "tiles": ["django.db.models:QuerySet.bulk_create"],
     "heads": ["audit_log.models:Stream.save"],
-    "delete": ["audit_log.delivery.relay:_Claim._delete"],
+    "delete": ["audit_log.delivery.claims:Claim._delete"],
 }
 
 

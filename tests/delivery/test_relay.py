@@ -16,9 +16,10 @@ from django.db import OperationalError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from audit_log import context, schedule, tasks
-from audit_log.delivery import outboxes
+from audit_log.delivery import claims, outboxes
 from audit_log.delivery import relay as delivery
-from audit_log.delivery.relay import Relayed, relay, relay_everywhere, waiting
+from audit_log.delivery.claims import Relayed
+from audit_log.delivery.relay import relay, relay_everywhere, waiting
 from audit_log.ledger import heads, writer
 from audit_log.models import Outbox, Record, Stream
 from audit_log.reading.contents import contents
@@ -34,7 +35,7 @@ def _names() -> list[str]:
 
 
 def test_claim_is_bounded_and_never_empty():
-    within = delivery._within_bounds
+    within = claims._within_bounds
     assert within([(1, 1, 9_000_000), (2, 1, 10)]) == [1]
     assert within([(1, 1, 10), (2, 1, 9_000_000)]) == [1]
     assert within([(n, 500, 10) for n in range(6)]) == [0, 1, 2, 3]
@@ -51,8 +52,8 @@ def test_batch_larger_than_a_claim_is_relayed_alone(monkeypatch: pytest.MonkeyPa
     ]
     (row,) = outbox.rows_of(events)
     Outbox.objects.create(created_at=datetime.now(UTC), event_count=90, payload=row.payload)
-    assert len(row.payload) > delivery.MAX_BYTES / 2
-    monkeypatch.setattr(delivery, "MAX_BYTES", 1_000)
+    assert len(row.payload) > claims.MAX_BYTES / 2
+    monkeypatch.setattr(claims, "MAX_BYTES", 1_000)
     Category.objects.create(name="behind")
     moved = relay()
     assert (moved.batches, moved.events) == (2, 91)
@@ -66,7 +67,7 @@ def _incompressible(count: int) -> Iterator[str]:
 
 @pytest.mark.django_db(transaction=True)
 def test_seconds_bound_a_call_and_progress_is_told(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(delivery, "MAX_ROWS", 1)
+    monkeypatch.setattr(claims, "MAX_ROWS", 1)
     for n in range(4):
         Category.objects.create(name=str(n))
     seen: list[int] = []
@@ -91,7 +92,7 @@ def test_relay_that_fails_after_storing_leaves_batch_and_ledger_as_they_were(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(delivery._Claim, "_put_failures_apart", failing)
+        patched.setattr(claims.Claim, "_put_failures_apart", failing)
         with pytest.raises(KeyboardInterrupt):
             relay()
     assert not Record.objects.exists()
@@ -246,7 +247,7 @@ def test_relay_skips_what_another_has_claimed(monkeypatch: pytest.MonkeyPatch):
         pytest.skip("SQLite has one relay at a time")
     Category.objects.create(name="claimed")
     with transaction.atomic():
-        assert len(delivery._claim("default", None, locked=True)) == 1
+        assert len(claims._claim("default", None, locked=True)) == 1
 
         def other() -> Relayed:
             try:
@@ -313,7 +314,7 @@ def test_kill_between_the_two_databases_repeats_what_the_ledger_drops(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(delivery._Claim, "_put_failures_apart", killed)
+        patched.setattr(claims.Claim, "_put_failures_apart", killed)
         with pytest.raises(KeyboardInterrupt):
             relay("other")
     assert _names() == ["there"]

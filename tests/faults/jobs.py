@@ -92,9 +92,10 @@ def write_some(count: int, each: int) -> None:
 
 def relay(go: str, rows: int) -> None:
     """Relay until nothing is left, once the file `go` is there; `rows` batches at a time."""
+    from audit_log.delivery import claims
     from audit_log.delivery import relay as delivery
 
-    delivery.MAX_ROWS = rows  # type: ignore[misc]
+    claims.MAX_ROWS = rows  # type: ignore[misc]
     _wait_for(go)
     delivery.relay()
 
@@ -102,20 +103,22 @@ def relay(go: str, rows: int) -> None:
 def relay_into_the_gap(mark: str) -> None:
     """Relay what the ledger has in another database, and stop between the two commits."""
     from audit_log.delivery import relay as delivery
+    from audit_log.delivery.claims import Claim
 
     def wait(_: Any) -> None:
         Path(mark).touch()
         time.sleep(SECONDS)
 
-    delivery._Claim._put_failures_apart = wait  # type: ignore[method-assign,assignment]
+    Claim._put_failures_apart = wait  # type: ignore[method-assign,assignment]
     delivery.relay("default")
 
 
 def relay_all(rows: int) -> None:
     """Relay every outbox, `rows` batches at a time."""
+    from audit_log.delivery import claims
     from audit_log.delivery import relay as delivery
 
-    delivery.MAX_ROWS = rows  # type: ignore[misc]
+    claims.MAX_ROWS = rows  # type: ignore[misc]
     delivery.relay_everywhere()
 
 

@@ -11,7 +11,8 @@ import pytest
 from django.db import connection
 
 from audit_log import checks
-from audit_log.delivery.relay import Relayed, relay
+from audit_log.delivery.claims import Relayed
+from audit_log.delivery.relay import relay
 from audit_log.ledger import writer
 from audit_log.models import Outbox, Record
 from tests.shop.models import Category

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from audit_log.delivery import outboxes
-from audit_log.delivery.relay import Relayed, relay_everywhere
+from audit_log.delivery.claims import Relayed
+from audit_log.delivery.relay import relay_everywhere
 from audit_log.models import Outbox, Record
 from tests.faults.forks import Forks, forks
 from tests.faults.killing import FILLS, kill_until_empty

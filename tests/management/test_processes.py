@@ -14,7 +14,7 @@ import pytest
 from django.core.management import call_command
 from django.db import OperationalError
 
-from audit_log.delivery.relay import Relayed
+from audit_log.delivery.claims import Relayed
 from audit_log.management.verbs import relay as relay_verb
 from audit_log.models import Outbox, Record
 from audit_log.recording import outbox

@@ -17,7 +17,8 @@ from django.db import DatabaseError, close_old_connections, connections
 
 from audit_log.alerts import sweeping
 from audit_log.delivery import outboxes
-from audit_log.delivery.relay import Relayed, relay, relay_everywhere, waiting
+from audit_log.delivery.claims import Relayed
+from audit_log.delivery.relay import relay, relay_everywhere, waiting
 from audit_log.exceptions import AuditLogError
 from audit_log.management.output import Output
 
