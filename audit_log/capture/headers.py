@@ -30,6 +30,14 @@ def _meta_key(name: str) -> str:
     return key if key.startswith("HTTP_") else f"HTTP_{key}"
 
 
+@lru_cache(maxsize=16)
+def sent_name(name: str) -> str:
+    """A header's name as it is sent, by either spelling."""
+    if not name.upper().startswith("HTTP_"):
+        return name
+    return name[5:].replace("_", "-").title()
+
+
 def decoded(text: str) -> str:
     """A header or query as UTF-8: both kinds of server hand bytes over as Latin-1."""
     if text.isascii():

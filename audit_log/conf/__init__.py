@@ -11,6 +11,7 @@ import binascii
 import difflib
 import ipaddress
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from audit_log.conf.retention import Archive, ArchiveOptions, Retention
 from audit_log.exceptions import ConfigurationError
 
 KEY_BYTES: Final = 32
+_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -182,6 +184,13 @@ def _proxies(key: str, value: Any) -> int | tuple[Network, ...] | None:
     )
 
 
+def _header(key: str, value: Any) -> str:
+    """It is sent as well, and Django refuses to send what is no name (RFC 9110, 5.6.2)."""
+    if not _HEADER.fullmatch(_text(key, value)):
+        raise ConfigurationError(f'AUDIT_LOG["{key}"] must be the name of a header, not {value!r}.')
+    return str(value)
+
+
 def _tenant(key: str, value: Any) -> str | Callable[..., str | None] | None:
     if value is None or isinstance(value, str) or callable(value):
         return value  # type: ignore[no-any-return]  # a callable is checked where it is called
@@ -202,7 +211,7 @@ _READERS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "REQUEST_BODY": _choice("redacted", "off"),
     "EXCLUDE_PATHS": _patterns,
     "TRUSTED_PROXIES": _proxies,
-    "REQUEST_ID_HEADER": _text,
+    "REQUEST_ID_HEADER": _header,
     "TENANT": _tenant,
     "ON_FAILURE": _choice("allow", "block"),
     "BULK_ROWS": _count,

@@ -99,7 +99,7 @@ KEYS: Final = (
     Key(
         "REQUEST_ID_HEADER",
         None,
-        "the header a request's id is taken from",
+        "the header a request's id is taken from, and every response tells it by",
     ),
     Key(
         "TENANT",
