@@ -1,9 +1,10 @@
-"""The id of a request: told to the client by every response."""
+"""The id of a request: told to the client by every response, and made by whoever knows it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -13,6 +14,9 @@ from django.test import AsyncClient, Client, RequestFactory, override_settings
 from audit_log import testing
 from audit_log.events import Event
 from audit_log.middleware import AuditMiddleware
+from audit_log.models import Record
+from audit_log.recording import losses
+from tests.shop.models import Category
 
 Only = Callable[..., list[Event]]
 NAME = "X-Request-ID"
@@ -126,3 +130,78 @@ def test_disabled_it_tells_nothing():
         return HttpResponse()
 
     assert NAME not in AuditMiddleware(view)(RequestFactory().get("/")).headers
+
+
+# --- F12: the project's own, by a callable or its dotted path ---
+
+_SAID: list[Any] = []
+
+
+def said(request: HttpRequest) -> Any:
+    """What the test put into `_SAID`; an exception is raised."""
+    value = _SAID[-1]
+    if isinstance(value, Exception):
+        raise value
+    return value(request) if callable(value) else value
+
+
+@pytest.fixture(params=["callable", "dotted path"])
+def theirs(request: pytest.FixtureRequest) -> Iterator[list[Any]]:
+    asked = said if request.param == "callable" else f"{__name__}.said"
+    with override_settings(AUDIT_LOG={"REQUEST_ID": asked}):
+        yield _SAID
+    _SAID.clear()
+
+
+def test_the_project_may_say_the_id(client: Client, only: Only, theirs: list[Any]):
+    """F12: before the header, and once for a request, with whatever a middleware has put there."""
+    asked: list[str] = []
+
+    def find(request: HttpRequest) -> UUID:
+        asked.append(request.path)
+        return UUID(int=7)
+
+    theirs.append(find)
+    response = client.post("/create/", headers={NAME: "r-1"})
+    assert response[NAME] == str(UUID(int=7))
+    assert _ids(only("create", "request")) == {str(UUID(int=7))}
+    assert asked == ["/create/"]
+
+
+@pytest.mark.parametrize("value", [None, "", "a b", "x" * 129, "4111111111111111", ValueError("x")])
+def test_what_the_project_says_is_an_id_or_the_header_counts(
+    client: Client, only: Only, theirs: list[Any], value: Any
+):
+    """F12"""
+    before = losses.counts().get("request_id_failed", 0)
+    theirs.append(value)
+    assert client.post("/create/", headers={NAME: "r-1"})[NAME] == "r-1"
+    assert _ids(only("create", "request")) == {"r-1"}
+    failed = losses.counts().get("request_id_failed", 0) - before
+    assert failed == (1 if isinstance(value, Exception) else 0)
+
+
+def test_a_callable_that_writes_does_not_recurse(client: Client, only: Only, theirs: list[Any]):
+    """F12: what it writes needs an id before it has answered, and all events share that."""
+
+    def find(request: HttpRequest) -> str:
+        Category.objects.create(name="by the callable")
+        return "too-late"
+
+    theirs.append(find)
+    assert client.post("/create/", headers={NAME: "r-1"})[NAME] == "r-1"
+    assert _ids(only("create", "request")) == {"r-1"}
+    assert len(only("create")) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_async_requests_ask_the_project_too(theirs: list[Any]):
+    """F12"""
+    theirs.append("theirs-1")
+
+    async def ask() -> str:
+        return str((await AsyncClient().get("/create-async/"))[NAME])
+
+    assert async_to_sync(ask)() == "theirs-1"
+    testing.relay()
+    assert set(Record.objects.values_list("request_id", flat=True)) == {"theirs-1"}
