@@ -410,7 +410,7 @@ def test_all_models_leaves_out_what_is_not_the_project_s_to_write():
 
 
 def test_long_text_is_stored_whole(events: list[Event]):
-    """C13: the admin shortens what it shows; what is stored is what was written."""
+    """C13: `RecordAdmin.value_length` shortens what is shown; stored is what was written."""
     long = "word " * 2_000
     Product.objects.create(name="p", description=long)
     assert (events[0].changes or {})["description"] == [None, long]
