@@ -15,7 +15,7 @@ from django.utils.functional import cached_property  # before 3.12 functools' ha
 
 from audit_log import context
 from audit_log.capture import auth, impersonation, sessions, traces, usage
-from audit_log.capture.bodies import SAFE_METHODS, read_body, redact_body
+from audit_log.capture.bodies import SAFE_METHODS, read_body, read_form, redact_body, redact_upload
 from audit_log.capture.callables import resolve
 from audit_log.capture.exclusions import excluded_by_path, excluded_by_project
 from audit_log.capture.headers import decoded, header, is_id, new_id, tell_id
@@ -197,11 +197,14 @@ class RequestScope:
         return query[:MAX_PATH], marks
 
     def _body(self) -> tuple[Any, list[Redaction]]:
-        if not self.body:
+        form = None if self.body else read_form(self.http)
+        if not self.body and form is None:
             return None, []
         if self._place().is_sensitive:
             return None, [Redaction("request.body", "path:sensitive")]
-        return redact_body(self.http, self.body)
+        if form is not None:
+            return redact_upload(form)
+        return redact_body(self.http, self.body or b"")
 
     def _agent(self) -> str | None:
         agent = self.http.META.get("HTTP_USER_AGENT")

@@ -83,7 +83,8 @@ KEYS: Final = (
     Key(
         "REQUEST_BODY",
         None,
-        'keep small JSON and form bodies, redacted and sealed; or `"off"`',
+        "keep small JSON and form bodies, redacted and sealed, and of uploads what your view "
+        'reads, each file as `<name, size>`; or `"off"`',
     ),
     Key(
         "EXCLUDE_PATHS",
