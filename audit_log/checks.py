@@ -12,6 +12,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning  # noqa: A004 
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, models, router
 
 from audit_log import conf, events, registry
+from audit_log.capture.callables import check_callables
 from audit_log.capture.plans import by_triggers, full_plan_of
 from audit_log.capture.triggers import installing
 from audit_log.capture.triggers.watched import refuse, watched_models
@@ -28,6 +29,7 @@ _COMMITTED = ("isolation_level", "read committed")  # what Django takes where no
 def register() -> None:
     """Register every check below."""
     checks.register(check_settings, Tags.compatibility)
+    checks.register(check_callables, Tags.compatibility)
     checks.register(check_fields, Tags.models)
     checks.register(check_patterns, Tags.models)
     checks.register(check_middleware, Tags.compatibility)

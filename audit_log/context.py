@@ -45,8 +45,8 @@ class Scope(Protocol):
 class Run(Protocol):
     """The task or command we are in."""
 
-    def noticed(self, event: Event) -> None:
-        """An event happened in it."""
+    def noticed(self, event: Event | None = None) -> None:
+        """An event happened in it. None where a trigger of the database has seen it."""
 
 
 class Context(msgspec.Struct, frozen=True):

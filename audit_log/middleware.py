@@ -49,6 +49,7 @@ class AuditMiddleware:
         try:
             response: HttpResponseBase = await self.get_response(request)
             asks = scope.views is not None or scope.switched is not None
+            asks = asks or requests.asks_project(scope)
             if asks or requests.is_notable(scope, response.status_code):
                 # Reading the user may query, which the event loop must not wait for.
                 await sync_to_async(_finish)(scope, response)

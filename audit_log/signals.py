@@ -9,6 +9,9 @@ from django.dispatch import Signal
 captured: Final = Signal()
 """An event was captured; its transaction may still roll back. Arguments: `event`, `using`."""
 
+failed: Final = Signal()
+"""Something went wrong. Arguments: `reason`, a word `audit_log status` counts by, and `error`."""
+
 parked: Final = Signal()
 """A batch was set aside. Arguments: `outbox_id`, `reason`."""
 

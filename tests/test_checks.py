@@ -13,6 +13,7 @@ from django.core.management.base import SystemCheckError
 from django.test import override_settings
 
 from audit_log import conf, registry
+from audit_log.capture.callables import check_callables
 from audit_log.checks import (
     check_archive,
     check_databases,
@@ -30,6 +31,7 @@ OTHER = "django.middleware.common.CommonMiddleware"
 CHECKS = (
     check_archive,
     check_settings,
+    check_callables,
     check_fields,
     check_patterns,
     check_middleware,
@@ -98,6 +100,24 @@ def test_wrong_type_of_any_setting_is_e001_and_named(key, value):
         (message,) = check_settings()
     assert message.id == "audit_log.E001"
     assert f'"{key}' in message.msg
+
+
+@pytest.mark.parametrize(
+    ("audit_log", "said"),
+    [
+        ({"TENANT": "tests.nowhere.tenant"}, "No module named"),
+        ({"REQUEST_ID": "tests.settings.SECRET_KEY"}, "cannot be called"),
+        ({"EXCLUDE_PATHS": ["/health", "favicon.ico"]}, "'favicon.ico'"),
+        ({"TENANT": str, "EXCLUDE_PATHS": ["/x", bool]}, None),
+        ({"REQUEST_ID": "builtins.id", "SERVIC": "x"}, None),  # which another check says
+    ],
+)
+def test_dotted_path_that_leads_nowhere_is_e001(audit_log, said):
+    """F12, G3, J5."""
+    with override_settings(AUDIT_LOG=audit_log):
+        found = check_callables()
+    assert [message.id for message in found] == (["audit_log.E001"] if said else [])
+    assert all(said in message.msg for message in found)
 
 
 def test_wrong_option_of_a_model_in_the_settings_is_e001_and_names_the_model():

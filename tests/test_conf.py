@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,14 @@ def test_every_key_is_optional() -> None:
         ("ENCRYPTION_KEYS", {"a": base64.b64encode(b"short").decode()}, "not 5"),
         ("INDEX_KEY", 7, "INDEX_KEY"),
         ("TENANT", 7, "dotted path"),
+        ("REQUEST_ID", 7, "dotted path"),
+        ("EXCLUDE_PATHS", "/health", "list of patterns"),
+        ("EXCLUDE_PATHS", [7], "cannot hold 7"),
+        ("EXCLUDE_PATHS", [re.compile(b"/x")], "cannot hold"),
+        ("EXCLUDE_PATHS", ["health*"], "'health*' matches no path"),
+        ("REQUEST_ID_HEADER", "", "name of a header"),
+        ("REQUEST_ID_HEADER", "X-Request-ID\n", "name of a header"),
+        ("REQUEST_ID_HEADER", None, "name of a header"),
         ("SERVICE", 7, "must be a string"),
         ("SERVICE", "", "must be a name"),
         ("SPOOL_DIR", "", "absolute path"),

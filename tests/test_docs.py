@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
+from django.dispatch import Signal
 
-from audit_log import checks, conf, registry
+from audit_log import checks, conf, registry, signals
 from audit_log.conf import reference
 from audit_log.management import verbs
 from audit_log.schedule import beat_schedule
@@ -43,6 +44,11 @@ def test_the_table_of_checks_lists_every_id_and_no_other() -> None:
 def test_the_table_of_commands_lists_every_verb_and_no_other() -> None:
     modules = {path.stem for path in Path(verbs.__path__[0]).glob("[a-z]*.py")}
     assert set(_first_cells(SETTINGS, "Commands")) == modules
+
+
+def test_the_table_of_signals_lists_every_one_and_no_other() -> None:
+    ours = {name for name, value in vars(signals).items() if isinstance(value, Signal)}
+    assert set(_first_cells(SETTINGS, "Signals")) == ours
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

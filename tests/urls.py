@@ -30,6 +30,7 @@ urlpatterns = [
     path("log-in-async/", views.log_in_async, name="log-in-async"),
     path("enter/", views.echo, name="account_login"),
     path("api/", views.ApiView.as_view(), name="api"),
+    path("api-upload/", views.ApiUpload.as_view()),
     path("api-boom/", views.ApiBoom.as_view()),
     path("boom-async/", views.boom_async),
 ]

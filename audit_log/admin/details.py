@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from audit_log.admin import rendering, wording
 from audit_log.admin.integrity import integrity_of
 from audit_log.admin.links import Links
-from audit_log.admin.rendering import Value, show
+from audit_log.admin.rendering import Value, shortened, show
 from audit_log.admin.rows import row_of
 from audit_log.models import Record
 from audit_log.reading.contents import labels
@@ -22,8 +22,13 @@ _RELATED: Final = 50
 Facts = list[tuple[str, Value]]
 
 
-def context(row: Record, links: Links, opened: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The template's variables; `opened` is what `reading.contents` gave, where it was asked."""
+def context(
+    row: Record, links: Links, opened: dict[str, Any] | None = None, longest: int = -1
+) -> dict[str, Any]:
+    """The template's variables; `opened` is what `reading.contents` gave, where it was asked.
+
+    Of what people wrote, `longest` characters a value are shown; all, where it is negative.
+    """
     using = row._state.db or ledger_alias()
     siblings, more = _same_request(row, using)
     found = labels([row, *siblings])
@@ -33,11 +38,11 @@ def context(row: Record, links: Links, opened: dict[str, Any] | None = None) -> 
         "record": row,
         "row": row_of(row, links, found[row.pk]),
         "target_page": _target_page(row, links),
-        "changes": rendering.changes_of(row, model, opened),
+        "changes": rendering.changes_of(row, model, opened, longest),
         "facts": _envelope(row),
         "actor_facts": _actor(row, opened),
-        "request_facts": _request(row, opened),
-        "data": _data(row, opened),
+        "request_facts": [*_request(row), *_sent(opened, longest)],
+        "data": _data(row, opened, longest),
         "marks": rendering.other_marks(row),
         "reason": opened and opened.get("reason") and wording.visible(opened["reason"]),
         "closed": [wording.visible(why) for why in opened["closed"]] if opened else [],
@@ -106,8 +111,7 @@ def _actor(row: Record, opened: dict[str, Any] | None) -> Facts:
     )
 
 
-def _request(row: Record, opened: dict[str, Any] | None) -> Facts:
-    sent = opened["request"] if opened else {}
+def _request(row: Record) -> Facts:
     duration = None if row.duration_ms is None else f"{row.duration_ms} ms"
     return _facts(
         [
@@ -117,20 +121,26 @@ def _request(row: Record, opened: dict[str, Any] | None) -> Facts:
             (_("Status"), row.status),
             (_("Duration"), duration),
             (_("Id"), row.request_id),
-            (_("Query"), sent.get("query")),
-            (_("Body"), sent.get("body")),
         ]
     )
 
 
-def _data(row: Record, opened: dict[str, Any] | None) -> list[tuple[str, Value, list[str]]]:
+def _sent(opened: dict[str, Any] | None, longest: int) -> Facts:
+    sent = opened["request"] if opened else {}
+    facts = _facts([(_("Query"), sent.get("query")), (_("Body"), sent.get("body"))])
+    return [(label, shortened(value, longest)) for label, value in facts]
+
+
+def _data(
+    row: Record, opened: dict[str, Any] | None, longest: int
+) -> list[tuple[str, Value, list[str]]]:
     """(key, value, marks) of what the event says beside its changes."""
     known = opened["data"] if opened else wording.mapping(row.data)
     marks = rendering.marks_of(row, "data")
     return [
         (
             wording.visible(key),
-            show(value),
+            shortened(show(value), longest),
             [rendering.reason(rule) for _path, rule in marks.get(str(key), ())],
         )
         for key, value in known.items()

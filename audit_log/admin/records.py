@@ -88,6 +88,8 @@ class RecordAdmin(ReadOnlyAdmin):
     """Lists records, shows one, opens its sealed contents. Needs `view_record`, `view_sealed`."""
 
     view = VIEW
+    value_length = -1
+    """How much of a long value the page of a record shows: 0 nothing, -1 all. Stored is all."""
     list_filter = (
         filters.TimeFilter,
         filters.OutcomeFilter,
@@ -193,7 +195,7 @@ class RecordAdmin(ReadOnlyAdmin):
         links = Links(self.admin_site.name)
         context = {
             **self.admin_site.each_context(request),
-            **details.context(row, links, extra.get("opened")),
+            **details.context(row, links, extra.get("opened"), self.value_length),
             "opts": self.opts,
             "media": self.media,
             "may_open": self.has_open_permission(request),

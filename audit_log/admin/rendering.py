@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from django.core.exceptions import ValidationError
@@ -27,11 +27,13 @@ class Value:
     """A value as it is shown. `raw` is what is stored, where that is not what is shown.
 
     `kind` is text, json, none, sealed or unknown: the template gives each its own look and words.
+    `length` is how long `text` was, where some of it is left out.
     """
 
     text: str
     kind: str = "text"
     raw: str = ""
+    length: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,18 @@ def show(
     return Value(visible(value))
 
 
+def shortened(value: Value, longest: int) -> Value:
+    """At most so many characters of a long text; all of them where `longest` is negative.
+
+    Times and choices, which have words of their own, stay as they are.
+    """
+    if longest < 0 or len(value.text) <= longest:
+        return value
+    if value.raw or value.kind not in {"text", "json"}:
+        return value
+    return Value(value.text[:longest], value.kind, length=len(value.text))
+
+
 def _choice(field: models.Field[Any, Any] | None, value: Any) -> str | None:
     choices = getattr(field, "flatchoices", None)
     if field is None or not choices:
@@ -88,7 +102,10 @@ def _moment(field: models.Field[Any, Any] | None, value: Any) -> str | None:
 
 
 def changes_of(
-    row: Record, model: type[models.Model] | None, opened: Mapping[str, Any] | None = None
+    row: Record,
+    model: type[models.Model] | None,
+    opened: Mapping[str, Any] | None = None,
+    longest: int = -1,
 ) -> list[Change]:
     """The table of changes; with `opened` (see `reading.contents`), sealed values as well."""
     known = mapping(row.changes) if opened is None else opened["changes"]
@@ -97,9 +114,13 @@ def changes_of(
     names = changed_names(row)
     names += [name for name in known if name not in names]
     closed = Value(_("sealed") if opened is None else _("cannot be opened"), "sealed")
-    return [
+    changes = (
         _change(name, model, known.get(name), labels.get(name), marks[name], closed)
         for name in names
+    )
+    return [
+        replace(each, old=shortened(each.old, longest), new=shortened(each.new, longest))
+        for each in changes
     ]
 
 

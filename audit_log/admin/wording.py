@@ -44,6 +44,8 @@ PHRASES: Final[dict[str, Any]] = {
     "audit_log.revealed": _("opened sealed contents"),
     "audit_log.parked": _("set a batch aside"),
     "audit_log.alerted": _("raised an alert"),
+    "audit_log.triggers_installed": _("installed triggers"),
+    "audit_log.triggers_removed": _("removed triggers"),
     "audit_log.verified": _("verified the log"),
     "audit_log.verify_failed": _("found the log altered"),
 }

@@ -1,7 +1,8 @@
 """The body of a request, where it is small, declared, and not a log-in.
 
 Touching `request.body` of an upload or a stream would change what the view can do; so only JSON and
-form bodies with a declared length are read, never multipart, never chunked.
+form bodies with a declared length are read, never multipart, never chunked. Of an upload there is
+what the view itself has read by then.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from urllib.parse import parse_qs
 import msgspec
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest
+from django.utils.datastructures import MultiValueDict
 
 from audit_log.conf import get_settings
 from audit_log.events import JSON, Redaction
@@ -21,6 +23,7 @@ from audit_log.recording.values import plain
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _JSON: Final = "application/json"
 _FORM: Final = "application/x-www-form-urlencoded"
+_MULTIPART: Final = "multipart/form-data"
 _PATH: Final = "request.body"
 _MAX_LENGTH_DIGITS: Final = 9
 
@@ -95,6 +98,42 @@ def redact_body(request: HttpRequest, raw: bytes) -> tuple[JSON, list[Redaction]
     else:
         value, redactions = redact(value, _PATH, **names)
     return value, [*marks, *redactions]
+
+
+Form = tuple[MultiValueDict[str, Any], MultiValueDict[str, Any]]
+
+
+def read_form(request: HttpRequest) -> Form | None:
+    """Fields and files of a multipart form that somebody has read; None where nobody has."""
+    if request.content_type != _MULTIPART or request.method in SAFE_METHODS:
+        return None
+    known = vars(request)  # to ask the request would be to read it
+    fields, files = known.get("_post"), known.get("_files")
+    if get_settings().request_body == "off" or not (fields or files):
+        return None
+    if not isinstance(fields, MultiValueDict) or not isinstance(files, MultiValueDict):
+        return None  # of a parser of the project's
+    return fields, files
+
+
+def redact_upload(read: Form) -> tuple[JSON, list[Redaction]]:
+    """Fields without secrets, and files as `<name, size>`. Too long fields are not kept."""
+    settings, (fields, files) = get_settings(), read
+    form: dict[str, list[str]] = {name: list(found) for name, found in fields.lists()}
+    marks: list[Redaction] = []
+    if sum(len(name) + sum(map(len, form[name])) for name in form) > settings.max_body_bytes:
+        form, marks = {}, [Redaction(_PATH, "limit")]
+    for name, uploads in files.lists():
+        form.setdefault(name, []).extend(map(_file, uploads))
+    value, found = plain(form, _PATH)
+    marks += sorted({Redaction(_PATH, mark.rule) for mark in found})
+    value, redactions = redact_form(value, _PATH, **settings.key_names)
+    return value, [*marks, *redactions]
+
+
+def _file(upload: Any) -> str:
+    # An upload handler of the project's may return anything.
+    return f"<{getattr(upload, 'name', '?')}, {getattr(upload, 'size', '?')} bytes>"
 
 
 def _json(raw: bytes) -> JSON:

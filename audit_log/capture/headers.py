@@ -7,12 +7,14 @@ from functools import lru_cache
 from secrets import token_hex  # not uuid4, which a host's test may replace and count
 from typing import Final
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseBase
 
+from audit_log.conf import get_settings
 from audit_log.privacy.detectors import detect
 from audit_log.recording.values import clean
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_TOLD: Final = "_audit_log_request_id"
 
 
 def header(request: HttpRequest, name: str) -> str:
@@ -30,6 +32,14 @@ def _meta_key(name: str) -> str:
     return key if key.startswith("HTTP_") else f"HTTP_{key}"
 
 
+@lru_cache(maxsize=16)
+def sent_name(name: str) -> str:
+    """A header's name as it is sent, by either spelling."""
+    if not name.upper().startswith("HTTP_"):
+        return name
+    return name[5:].replace("_", "-").title()
+
+
 def decoded(text: str) -> str:
     """A header or query as UTF-8: both kinds of server hand bytes over as Latin-1."""
     if text.isascii():
@@ -40,9 +50,23 @@ def decoded(text: str) -> str:
         return clean(text)
 
 
-def request_id(given: str) -> str:
-    """The id the header gave, or a new one."""
+def is_id(given: str) -> bool:
+    """Whether this can be the id of a request."""
     # It is stored open, and a client may send anything: a card number is no id.
-    if _REQUEST_ID.fullmatch(given) and not detect(given, personal=True):
-        return given
+    return _REQUEST_ID.fullmatch(given) is not None and not detect(given, personal=True)
+
+
+def new_id() -> str:
+    """An id nobody has had."""
     return token_hex(16)
+
+
+def tell_id(response: HttpResponseBase, request_id: str) -> None:
+    """Tell the client the id of its request, unless the project has told one.
+
+    What we told before is no word of the project's: some views return one response many times.
+    """
+    name = sent_name(get_settings().request_id_header)
+    if response.headers.get(name) == getattr(response, _TOLD, None):
+        response.headers[name] = request_id
+        setattr(response, _TOLD, request_id)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Hashable
-from fnmatch import fnmatchcase
 from functools import partial
 from time import perf_counter  # by name: a host's test may replace time.perf_counter
 from typing import Any, Final
@@ -13,12 +12,13 @@ import msgspec
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.functional import cached_property  # before 3.12 functools' has a lock for all
-from django.utils.module_loading import import_string
 
 from audit_log import context
 from audit_log.capture import auth, impersonation, sessions, traces, usage
-from audit_log.capture.bodies import SAFE_METHODS, read_body, redact_body
-from audit_log.capture.headers import decoded, header, request_id
+from audit_log.capture.bodies import SAFE_METHODS, read_body, read_form, redact_body, redact_upload
+from audit_log.capture.callables import resolve
+from audit_log.capture.exclusions import excluded_by_path, excluded_by_project
+from audit_log.capture.headers import decoded, header, is_id, new_id, tell_id
 from audit_log.capture.places import MAX_PATH, Place, origin, place_of
 from audit_log.capture.users import read_user, seen_user
 from audit_log.conf import get_settings
@@ -63,7 +63,7 @@ class RequestScope:
         settings = get_settings()
         self.http = request
         self.started = perf_counter()
-        self.is_counted = settings.requests != "off" and not excluded(request)
+        self.is_counted = settings.requests != "off" and not excluded_by_path(request)
         if self.is_counted and request.method not in SAFE_METHODS:
             self.body = read_body(request)
         trace = traces.parsed(request.META.get("HTTP_TRACEPARENT"))
@@ -75,17 +75,32 @@ class RequestScope:
         self._given_id = header(request, settings.request_id_header)
 
     @cached_property
-    def _reading(self) -> set[int]:
-        """The threads that find the user out."""
-        made: set[int] = self.__dict__.setdefault("_reading", set())
+    def _reading(self) -> set[tuple[str, int]]:
+        """What is being found out, and in which threads: the project's code is run for it."""
+        made: set[tuple[str, int]] = self.__dict__.setdefault("_reading", set())
         return made
 
     @cached_property
     def id(self) -> str:
         """The id that all events of the request share."""
         # Two threads of one request must not make two.
-        made: str = self.__dict__.setdefault("id", request_id(self._given_id))
+        made: str = self.__dict__.setdefault("id", self._find_id())
         return made
+
+    def _find_id(self) -> str:
+        """What the setting `REQUEST_ID` says, else what the client sent, else a new one."""
+        source, asking = get_settings().request_id, ("id", threading.get_ident())
+        if source is not None and asking not in self._reading:
+            self._reading.add(asking)  # it may write something itself
+            try:
+                value = resolve(source)(self.http)
+                if value is not None and is_id(str(value)):
+                    return str(value)
+            except Exception:  # noqa: BLE001 - the project's callable
+                losses.warn("request_id_failed", "AUDIT_LOG['REQUEST_ID'] raised an error.")
+            finally:
+                self._reading.discard(asking)
+        return self._given_id if is_id(self._given_id) else new_id()
 
     @cached_property
     def ip(self) -> str | None:
@@ -97,10 +112,10 @@ class RequestScope:
 
     def actor(self) -> Actor | None:
         """Who is logged in now; None where that cannot be read. Leaves the request as it was."""
-        thread = threading.get_ident()
-        if thread in self._reading:
+        asking = ("actor", threading.get_ident())
+        if asking in self._reading:
             return None  # what the project writes while it finds its user out
-        self._reading.add(thread)
+        self._reading.add(asking)
         try:
             user, token = seen_user(self.http), getattr(self.http, "auth", None)
             if self._actor is None or user is not self._seen_user or token is not self._seen_token:
@@ -110,7 +125,7 @@ class RequestScope:
             losses.warn("actor_failed", "The user of a request could not be read.")
             return None
         finally:
-            self._reading.discard(thread)
+            self._reading.discard(asking)
         return self._actor
 
     def _read_actor(self, user: Any) -> Actor:
@@ -143,8 +158,7 @@ class RequestScope:
             return self._tenant
         self._tenant_known = True  # also while it is asked: it may write something itself
         try:
-            call = import_string(source) if isinstance(source, str) else source
-            value = call(self.http)
+            value = resolve(source)(self.http)
             self._tenant = None if value is None else clean(str(value))[:64]
         except Exception:  # noqa: BLE001 - the project's callable
             losses.warn("tenant_failed", "AUDIT_LOG['TENANT'] raised an error.")
@@ -183,11 +197,14 @@ class RequestScope:
         return query[:MAX_PATH], marks
 
     def _body(self) -> tuple[Any, list[Redaction]]:
-        if not self.body:
+        form = None if self.body else read_form(self.http)
+        if not self.body and form is None:
             return None, []
         if self._place().is_sensitive:
             return None, [Redaction("request.body", "path:sensitive")]
-        return redact_body(self.http, self.body)
+        if form is not None:
+            return redact_upload(form)
+        return redact_body(self.http, self.body or b"")
 
     def _agent(self) -> str | None:
         agent = self.http.META.get("HTTP_USER_AGENT")
@@ -245,12 +262,6 @@ def _outcome(status: int | None) -> str:
     return "failure" if status >= _ERROR else "success"
 
 
-def excluded(request: HttpRequest) -> bool:
-    """Whether `EXCLUDE_PATHS` names the request's path."""
-    patterns = get_settings().exclude_paths
-    return bool(patterns) and any(fnmatchcase(request.path, pattern) for pattern in patterns)
-
-
 def begin(request: HttpRequest) -> RequestScope | None:
     """The scope of a request that starts; None where nothing is to be looked at."""
     if not get_settings().enabled:
@@ -280,7 +291,9 @@ def finish(scope: RequestScope, response: HttpResponseBase) -> None:
         return
     scope.ended = True
     try:
+        tell_id(response, scope.id)  # making one takes 0.7 µs, so always
         status = response.status_code
+        _ask_project(scope)
         if scope.is_counted:
             usage.count(scope.route(), status, _elapsed(scope))
         if scope.switched is not None:
@@ -295,8 +308,19 @@ def abandon(scope: RequestScope) -> None:
     """Record a notable request that got no response: cancelled, or its process told to stop."""
     if not scope.ended:
         scope.ended = True
+        _ask_project(scope)
         if is_notable(scope, 0):
             _record(scope, None)
+
+
+def asks_project(scope: RequestScope) -> bool:
+    """Whether code of the project says whether the request is looked at."""
+    return scope.is_counted and bool(get_settings().exclude_requests)
+
+
+def _ask_project(scope: RequestScope) -> None:
+    if asks_project(scope) and excluded_by_project(scope.http):
+        scope.is_counted = False
 
 
 def _record_at_end(scope: RequestScope, response: HttpResponseBase) -> None:

@@ -22,10 +22,10 @@ class Run:
         self.started = perf_counter()
         self.notable = False
 
-    def noticed(self, event: Event) -> None:
+    def noticed(self, event: Event | None = None) -> None:
         """Something happened in it that is not about the log itself."""
         if not self.notable:
-            self.notable = not event.action.startswith("audit_log.")
+            self.notable = event is None or not event.action.startswith("audit_log.")
 
     def record(
         self,

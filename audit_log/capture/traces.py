@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from audit_log import context
 from audit_log.capture import spans
+from audit_log.capture.headers import sent_name
 from audit_log.conf import get_settings
 
 TRACE_PARENT: Final = "traceparent"
@@ -46,10 +47,7 @@ def correlation_headers() -> dict[str, str]:
     request = now.request or (now.scope.request() if now.scope is not None else None)
     found = {}
     if request is not None and request.id:
-        name = get_settings().request_id_header
-        if name.upper().startswith("HTTP_"):  # as META spells it
-            name = name[5:].replace("_", "-").title()
-        found[name] = request.id
+        found[sent_name(get_settings().request_id_header)] = request.id
     if parent := trace_parent():
         found[TRACE_PARENT] = parent
     return found

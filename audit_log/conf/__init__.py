@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import difflib
-import ipaddress
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,13 +22,14 @@ from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 
 from audit_log.conf import alerts as _alerts
+from audit_log.conf import requests as _requests
 from audit_log.conf import retention as _retention
 from audit_log.conf.alerts import AlertRule
+from audit_log.conf.requests import Asked, Network
 from audit_log.conf.retention import Archive, ArchiveOptions, Retention
 from audit_log.exceptions import ConfigurationError
 
 KEY_BYTES: Final = 32
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +52,12 @@ class Settings:
     safe_keys: tuple[str, ...] = ()
     requests: str = "notable"
     request_body: str = "redacted"
-    exclude_paths: tuple[str, ...] = ()
+    exclude_paths: tuple[str | re.Pattern[str], ...] = ()
+    exclude_requests: tuple[Asked, ...] = ()
     trusted_proxies: int | tuple[Network, ...] | None = 0
     request_id_header: str = "X-Request-ID"
-    tenant: str | Callable[..., str | None] | None = None
+    request_id: Asked | None = None
+    tenant: Asked | None = None
     on_failure: str = "allow"
     bulk_rows: int = 1000
     spool_dir: Path = Path()
@@ -166,28 +169,6 @@ def _keys(key: str, value: Any) -> Mapping[str, bytes]:
     return {name: _key(f"{key}.{name}", secret) for name, secret in value.items()}
 
 
-def _proxies(key: str, value: Any) -> int | tuple[Network, ...] | None:
-    if value is None:
-        return None
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    if isinstance(value, (list, tuple)):
-        try:
-            return tuple(ipaddress.ip_network(item) for item in value)
-        except ValueError as error:
-            raise ConfigurationError(f'AUDIT_LOG["{key}"]: {error}.') from error
-    raise ConfigurationError(
-        f'AUDIT_LOG["{key}"] must be a number of proxies, a list of networks or None, '
-        f"not {value!r}."
-    )
-
-
-def _tenant(key: str, value: Any) -> str | Callable[..., str | None] | None:
-    if value is None or isinstance(value, str) or callable(value):
-        return value  # type: ignore[no-any-return]  # a callable is checked where it is called
-    raise ConfigurationError(f'AUDIT_LOG["{key}"] must be a callable or its dotted path.')
-
-
 _READERS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "SERVICE": _name,
     "ENABLED": _flag,
@@ -200,10 +181,10 @@ _READERS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "SAFE_KEYS": _patterns,
     "REQUESTS": _choice("notable", "all", "off"),
     "REQUEST_BODY": _choice("redacted", "off"),
-    "EXCLUDE_PATHS": _patterns,
-    "TRUSTED_PROXIES": _proxies,
-    "REQUEST_ID_HEADER": _text,
-    "TENANT": _tenant,
+    "TRUSTED_PROXIES": _requests.proxies,
+    "REQUEST_ID_HEADER": _requests.header,
+    "REQUEST_ID": _requests.asked,
+    "TENANT": _requests.asked,
     "ON_FAILURE": _choice("allow", "block"),
     "BULK_ROWS": _count,
     "DATABASE": _text,
@@ -218,7 +199,7 @@ _READERS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "INDEX_KEY": _key,
     "SIGNING_KEY": _key,
 }
-KEYS: Final = frozenset(_READERS) | {"MODELS"}
+KEYS: Final = frozenset(_READERS) | {"EXCLUDE_PATHS", "MODELS"}
 
 
 def _models(value: Any) -> dict[str, Any]:
@@ -249,6 +230,8 @@ def _read(raw: Any) -> dict[str, Any]:
             raise ConfigurationError(f'AUDIT_LOG has no key "{key}".{hint}')
         if key == "MODELS":
             values.update(_models(value))
+        elif key == "EXCLUDE_PATHS":
+            values.update(_requests.exclusions(key, value))
         else:
             values[key.lower()] = _READERS[key](key, value)
     database = values.get("database", "default")

@@ -83,12 +83,15 @@ KEYS: Final = (
     Key(
         "REQUEST_BODY",
         None,
-        'keep small JSON and form bodies, redacted and sealed; or `"off"`',
+        "keep small JSON and form bodies, redacted and sealed, and of uploads what your view "
+        'reads, each file as `<name, size>`; or `"off"`',
     ),
     Key(
         "EXCLUDE_PATHS",
         None,
-        'patterns of paths that are neither recorded nor counted, such as `"/health*"`',
+        "requests that are neither recorded nor counted: patterns of paths such as "
+        '`"/health*"`, compiled regular expressions, callables (or their dotted paths) that get '
+        "the request ([who.md](who.md#requests-to-leave-out))",
     ),
     Key(
         "TRUSTED_PROXIES",
@@ -99,7 +102,13 @@ KEYS: Final = (
     Key(
         "REQUEST_ID_HEADER",
         None,
-        "the header a request's id is taken from",
+        "the header a request's id is taken from, and every response tells it by",
+    ),
+    Key(
+        "REQUEST_ID",
+        None,
+        "a callable (or its dotted path) that gets the request and returns its id, asked before "
+        "the header; `None`, or what can be no id, leaves it to the header",
     ),
     Key(
         "TENANT",

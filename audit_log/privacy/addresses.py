@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Any, Final
 
-from audit_log.conf import Network
+from audit_log.conf.requests import Network
 
 ADDRESS_HEADERS: Final = ("REMOTE_ADDR", "HTTP_X_FORWARDED_FOR")
 """All of `request.META` that `client_address` reads."""

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from typing import Final
 
-from audit_log import forks
+from audit_log import forks, signals
 
 logger = logging.getLogger("audit_log")
 
@@ -42,7 +42,12 @@ def counts() -> dict[str, int]:
 
 
 def warn(reason: str, message: str, *args: object) -> None:
-    """Count, and log with the current exception, but not more than once in 30 seconds a reason."""
+    """Count, and log with the current exception, but not more than once in 30 seconds a reason.
+
+    Receivers of `signals.failed` hear of each.
+    """
+    failing = sys.exc_info()
+    _tell(reason, failing[1])
     now = time.monotonic()
     with _lock:
         _counts[reason] += 1
@@ -50,5 +55,12 @@ def warn(reason: str, message: str, *args: object) -> None:
         if last is not None and now - last < _WARN_EVERY_SECONDS:
             return
         _warned[reason] = now
-    failing = sys.exc_info()
     logger.error(message, *args, exc_info=failing if failing[0] is not None else None)
+
+
+def _tell(reason: str, error: BaseException | None) -> None:
+    if not signals.failed.receivers:
+        return
+    for _, raised in signals.failed.send_robust(sender=None, reason=reason, error=error):
+        if isinstance(raised, Exception):
+            count("receiver_failed")  # Django has logged it

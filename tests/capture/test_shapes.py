@@ -19,6 +19,7 @@ from django.test.utils import isolate_apps
 
 import audit_log
 from audit_log import context, registry, signals, testing
+from audit_log.capture import changes
 from audit_log.capture.plans import plan_of
 from audit_log.events import Event
 from audit_log.models import Record
@@ -385,6 +386,41 @@ def test_receiver_of_captured_that_raises_is_counted_and_not_felt(
     assert losses.counts()["receiver_failed"] == before + 1
 
 
+@pytest.fixture
+def failures(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, Any]]]:
+    found: list[tuple[str, Any]] = []
+
+    def hear(sender: Any, reason: str, error: Any, **_: Any) -> None:
+        found.append((reason, error))
+        raise ZeroDivisionError
+
+    signals.failed.connect(hear)
+    try:
+        yield found
+    finally:
+        signals.failed.disconnect(hear)
+
+
+def test_receiver_of_failed_gets_the_error_of_each_event_that_is_lost(
+    events: list[Event], failures: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
+):
+    """A21: not felt by the caller either, whatever the receiver does."""
+    rows = [Category.objects.create(name=name) for name in "ab"]
+    before = losses.counts().get("receiver_failed", 0)
+    error = RuntimeError("no event today")
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(changes, "row_event", broken)
+    for row in rows:
+        row.delete()
+    assert not Category.objects.exists()
+    assert failures == [("capture_failed", error)] * 2
+    assert losses.counts()["receiver_failed"] == before + 2
+    assert {event.action for event in events} == {"create"}
+
+
 def test_all_models_leaves_out_what_is_not_the_project_s_to_write():
     """A19: tables that Django does not manage, and those that fields make for themselves."""
     with isolate_apps("tests.shop"):
@@ -410,7 +446,7 @@ def test_all_models_leaves_out_what_is_not_the_project_s_to_write():
 
 
 def test_long_text_is_stored_whole(events: list[Event]):
-    """C13: the admin shortens what it shows; what is stored is what was written."""
+    """C13: `RecordAdmin.value_length` shortens what is shown; stored is what was written."""
     long = "word " * 2_000
     Product.objects.create(name="p", description=long)
     assert (events[0].changes or {})["description"] == [None, long]

@@ -349,6 +349,58 @@ def test_uploads_and_unknown_types_are_not_kept(client: Client, only: Only):
     assert _body(only) is None
 
 
+def _upload(name: str, size: int) -> SimpleUploadedFile:
+    return SimpleUploadedFile(name, b"\x00" * size)
+
+
+@pytest.mark.parametrize("path", ["/upload/", "/api-upload/"])
+def test_files_are_their_name_and_size(client: Client, only: Only, anna: Any, path: str):
+    """G5: beside the fields, and also where rest_framework reads the form; no content is kept."""
+    sent = {
+        "note": ["a", "b"],
+        "password": "hunter2",
+        "photo": [_upload("me.jpg", 3), _upload("../../you.jpg", 5)],
+        "private_key": _upload("id_rsa", 7),
+    }
+    response = client.post(path, sent, headers={"x-api-token": "token-of-anna"})
+    assert response.status_code == 200
+    assert _body(only) == {
+        "note": ["a", "b"],
+        "password": "[MASKED]",
+        "photo": ["<me.jpg, 3 bytes>", "<you.jpg, 5 bytes>"],
+        "private_key": "[MASKED]",
+    }
+    assert b"hunter2" not in encode_event(only("request")[-1])
+
+
+def test_an_upload_that_nobody_reads_is_not_read_for_us(client: Client, only: Only):
+    """G5"""
+    client.post("/read-stream/", {"photo": _upload("me.jpg", 3)})
+    client.post("/plain/", {"photo": _upload("me.jpg", 3)})
+    assert [e.request.body for e in only("request") if e.request] == [None, None]
+
+
+def test_an_upload_with_long_fields_keeps_its_files(client: Client, only: Only):
+    """G5: fields are bounded as other bodies are."""
+    client.post("/upload/", {"note": "x" * 17_000, "photo": _upload("me.jpg", 3)})
+    assert _body(only) == {"photo": "<me.jpg, 3 bytes>"}
+    assert ("request.body", "limit") in [(m.path, m.rule) for m in only("request")[-1].redactions]
+
+
+@pytest.mark.parametrize("path", ["/reset/abc/", "/enter/"])
+def test_an_upload_to_a_log_in_is_not_kept(client: Client, only: Only, path: str):
+    """G5"""
+    client.post(path, {"a": "b", "photo": _upload("me.jpg", 3)})
+    assert _body(only) is None
+
+
+def test_one_setting_turns_uploads_off_too(client: Client, only: Only):
+    """G5"""
+    with override_settings(AUDIT_LOG={"REQUEST_BODY": "off"}):
+        client.post("/upload/", {"photo": _upload("me.jpg", 3)})
+    assert _body(only) is None
+
+
 def test_more_fields_than_django_takes_do_not_hide_the_request(client: Client, only: Only):
     client.post("/plain/", "&".join(f"f{n}=1" for n in range(1500)), content_type=FORM)
     assert _body(only) is not None

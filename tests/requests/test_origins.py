@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit_log.capture.requests import begin
-from audit_log.conf import Network
+from audit_log.conf.requests import Network
 from audit_log.events import Event
 from audit_log.middleware import AuditMiddleware
 from audit_log.privacy.addresses import client_address, network_of, parse

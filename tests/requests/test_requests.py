@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +13,11 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 
 from audit_log import testing
+from audit_log.capture import usage
 from audit_log.events import Event, encode_event
 from audit_log.middleware import AuditMiddleware
 from audit_log.models import Record
+from audit_log.recording import losses
 from tests.shop.models import Category
 
 Only = Callable[..., list[Event]]
@@ -83,13 +86,91 @@ def test_safe_ones_that_change_nothing_are_not(client: Client, only: Only, metho
 
 @pytest.mark.parametrize(
     ("pattern", "is_recorded"),
-    [("/plain/", False), ("/pl*", False), ("*", False), ("/Plain/", True), ("/plain", True)],
+    [
+        ("/plain/", False),
+        ("/pl*", False),
+        ("*", False),
+        ("/*l*i*/", False),
+        ("/Plain/", True),
+        ("/plain", True),
+        (re.compile(r"^/pl[a-z]+/$"), False),
+        (re.compile(r"(?i)/PLAIN"), False),
+        (re.compile(r"^lain"), True),
+    ],
 )
-def test_excluded_paths_get_no_event(client: Client, only: Only, pattern: str, is_recorded: bool):
-    """G3: exact, or with wildcards."""
+def test_excluded_paths_get_no_event(client: Client, only: Only, pattern: Any, is_recorded: bool):
+    """G3: exact, with wildcards, or by regular expressions."""
     with override_settings(AUDIT_LOG={"EXCLUDE_PATHS": ["/health", pattern]}):
         client.post("/plain/")
     assert bool(only("request")) is is_recorded
+
+
+def is_probe(request: HttpRequest) -> bool:
+    """The requests of one user, and those of one method."""
+    return request.method == "PUT" or request.user.get_username() == "bert"
+
+
+@pytest.mark.parametrize("asked", [is_probe, f"{__name__}.is_probe"], ids=["callable", "path"])
+def test_users_and_methods_are_excluded_by_a_callable(
+    client: Client, only: Only, anna: User, bert: User, asked: Any
+):
+    """G3: asked when it is known who is logged in; nor is the request counted."""
+    usage._counts.clear()
+    with override_settings(AUDIT_LOG={"EXCLUDE_PATHS": ["/health", asked]}):
+        for user, method in ((anna, "post"), (anna, "put"), (bert, "post"), (bert, "get")):
+            client.force_login(user)
+            response = getattr(client, method)("/create/")
+            assert response["X-Request-ID"]
+    assert [
+        (e.actor.label, e.request.method) for e in only("request") if e.actor and e.request
+    ] == [("anna", "POST")]
+    assert len([e for e in only("create") if e.target and e.target.type == "shop.category"]) == 4
+    assert [entry.requests for entry in usage._counts.values()] == [1]
+
+
+def test_a_callable_that_reads_the_user_leaves_no_trace_in_the_response(client: Client, anna: User):
+    """G3, F7"""
+    client.force_login(anna)
+    with override_settings(AUDIT_LOG={"EXCLUDE_PATHS": [is_probe]}):
+        assert "Vary" not in client.get("/plain/").headers
+
+
+@pytest.mark.parametrize("asked", [lambda request: 1 / 0, "tests.no.such.callable"])
+def test_a_callable_that_fails_excludes_nothing(client: Client, only: Only, asked: Any):
+    """G3"""
+    before = losses.counts().get("exclude_failed", 0)
+    with override_settings(AUDIT_LOG={"EXCLUDE_PATHS": [asked]}):
+        assert client.post("/plain/").status_code == 200
+    assert len(only("request")) == 1
+    assert losses.counts()["exclude_failed"] == before + 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_callable_may_query_for_an_async_request(anna: User):
+    """G3"""
+
+    def is_known(request: HttpRequest) -> bool:
+        return User.objects.filter(username="anna").exists()
+
+    with override_settings(AUDIT_LOG={"EXCLUDE_PATHS": [is_known]}), testing.capture_events() as e:
+        async_to_sync(AsyncClient().post)("/create-async/")
+        testing.flush()
+    assert [event.action for event in e] == ["create"]
+    testing.relay()
+
+
+def test_an_aborted_request_may_be_excluded_too(events: list[Event]):
+    """G3"""
+
+    def view(request: HttpRequest) -> HttpResponse:
+        raise SystemExit
+
+    with (
+        override_settings(AUDIT_LOG={"EXCLUDE_PATHS": [lambda request: True]}),
+        pytest.raises(SystemExit),
+    ):
+        AuditMiddleware(view)(RequestFactory().post("/plain/"))
+    assert events == []
 
 
 def test_the_body_of_an_excluded_path_is_not_read():

@@ -185,6 +185,11 @@ class ApiView(APIView):
         return Response({"data": request.data, "user": str(request.user)})
 
 
+class ApiUpload(APIView):
+    def post(self, request: Request) -> Response:
+        return Response({"fields": len(request.data)})
+
+
 class ApiBoom(APIView):
     def post(self, request: Request) -> Response:
         raise LookupError(f"4111 1111 1111 1111 {request.data}")

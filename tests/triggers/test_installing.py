@@ -63,11 +63,15 @@ def test_install_status_and_remove_are_on_record(asking):
     assert "shop_category in 'default': removed" in run("remove")
     assert "0 tables" in run("remove")
     testing.relay()
+    looked = Record.objects.get(action="audit_log.viewed")  # once in a minute
+    assert (looked.stream, looked.source) == ("audit_log", "command")
+    assert audit_log.contents(looked)["data"] == {"what": "triggers", "results": 2}
     records = Record.objects.filter(action__startswith="audit_log.trig").order_by("sequence")
     assert [(r.action, r.source, audit_log.contents(r)["data"]["tables"]) for r in records] == [
         ("audit_log.triggers_installed", "command", ["shop_category"]),
         ("audit_log.triggers_removed", "command", ["shop_category"]),
     ]
+    assert {(r.actor_id, r.actor_token) for r in records} == {(looked.actor_id, looked.actor_token)}
 
 
 def test_a_model_brings_the_tables_of_its_members(asking):

@@ -134,12 +134,13 @@ class Telling(beginning.Ours):
         return result
 
     def _expect(self, text: str, *, inside: bool) -> None:
-        """The relay is woken for what the triggers wrote, and the request is notable."""
+        """The relay is woken for what the triggers wrote, and the request or task is notable."""
         if not any(table in text for table in self._tables):
             return
-        scope = context.current().scope
-        if scope is not None:
-            scope.noticed()
+        now = context.current()
+        for surrounding in (now.scope, now.run):
+            if surrounding is not None:
+                surrounding.noticed()
         if inside:
             pending.expect(self._connection)
         else:

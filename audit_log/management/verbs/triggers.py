@@ -16,6 +16,7 @@ from audit_log.capture.triggers.watched import automatic_tables, watched_models
 from audit_log.management.actor import operator
 from audit_log.management.output import Output
 from audit_log.models import Outbox
+from audit_log.reading import access
 
 HELP = 'The triggers of models with capture="triggers" (PostgreSQL). `status` exits with 1 if some '
 HELP += "are missing, outdated or disabled."
@@ -151,6 +152,10 @@ def _status(only: str | None, wanted: list[str] | None, out: Output) -> None:
             alias: [each for each in states if each.model in labels]
             for alias, states in found.items()
         }
+    if any(found.values()):
+        with operator():  # reads alone, so recorded as looking at the log is
+            query, results = " ".join(wanted or []), sum(map(len, found.values()))
+            access.note_viewed("triggers", query=query, results=results)
     for alias, states in found.items():
         for state in states:
             why = f": {state.why}" if state.why else ""
