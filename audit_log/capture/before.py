@@ -91,15 +91,15 @@ class Overwritten(beginning.Ours):
 
     def __init__(self, instance: models.Model, plan: Plan, connection: BaseDatabaseWrapper) -> None:
         self.row: Row | None = None
+        self.has_looked = False
         self._instance = instance
         self._plan = plan
         self._connection = connection
-        self._is_asked = False
 
     def __enter__(self) -> Overwritten:
         early: _Early | None = self._instance._state.__dict__.pop(_EARLY, None)
         if early is not None:
-            self.row, self._is_asked = early.row, True
+            self.row, self.has_looked = early.row, True
         # The statement is the project's own from here on, for those who look at it.
         self._is_watched = beginning.is_watched(self._connection)
         # Outermost, so that a transaction that begins with its first statement begins with ours.
@@ -117,9 +117,9 @@ class Overwritten(beginning.Ours):
         many: bool,  # noqa: FBT001 - Django's signature
         context: dict[str, Any],
     ) -> Any:
-        if self._is_asked or not isinstance(sql, str) or not sql.startswith("UPDATE "):
+        if self.has_looked or not isinstance(sql, str) or not sql.startswith("UPDATE "):
             return execute(sql, params, many, context)
-        self._is_asked = True
+        self.has_looked = True
         returning = None if self._is_watched else returning_of(self._plan, self._connection)
         if returning is None or not sql.endswith(returning.condition):
             key = self._instance.pk

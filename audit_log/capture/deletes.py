@@ -153,6 +153,7 @@ class _Rows:
         self.rows: list[_Row] = []
         self.ranges: Ranges | None = None  # instead of the rows, when they are too many
         self.held: list[models.Model] = []
+        self.absent: dict[Any, models.Model] = {}  # collected by Django, and gone when we looked
         self.skipped = 0  # rows whose event is that of a child
 
     def collect(self, *, keys: list[Any]) -> None:
@@ -169,6 +170,7 @@ class _Rows:
         full = self._load(key for key in wanted if key not in known)
         whole = {key: collected[key] if key in known else full.get(key) for key in wanted}
         there = {key: each for key, each in whole.items() if each is not None}
+        self.absent = {k: collected[k] for k in wanted if k not in there and k in collected}
         labels = labels_of(list(there.values()), self.connection)
         for (key, instance), name in zip(there.items(), labels, strict=True):
             old = known[key] if key in known else self._fresh(instance)
@@ -195,6 +197,11 @@ class _Rows:
         if self.ranges is not None:
             self._add_summary(max(1, count - self.skipped), self.ranges)
             return
+        # More than we saw: another transaction put them there after we had looked.
+        more = count - self.skipped - len(self.rows)
+        if more == len(self.absent):
+            self._add_absent()
+            more = 0
         # Fewer than asked for: another transaction was faster with some of them.
         outcome = "success" if count >= len(self.rows) else "unknown"
         fields = self._fields()
@@ -213,8 +220,17 @@ class _Rows:
             )
             pending.add(self.connection, event)
             snapshots.deleted(row.held, self.plan, mark)
+        if more > 0:
+            self._add_summary(more, None)
 
-    def _add_summary(self, count: int, keys: Ranges) -> None:
+    def _add_absent(self) -> None:
+        """Rows with these keys were deleted all the same: what they held nobody saw."""
+        rows = list(self.absent.values())
+        labels = labels_of(rows, self.connection)
+        for (key, row), name in zip(self.absent.items(), labels, strict=True):
+            self._add(key, row, row, name, {})
+
+    def _add_summary(self, count: int, keys: Ranges | None) -> None:
         mark = pending.mark(self.connection)
         mark.rows.add((self.plan.root, ANY_ROW))
         more = cascade_to(self.model)

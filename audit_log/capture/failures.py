@@ -6,13 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.transaction import TransactionManagementError
 
 from audit_log.conf import get_settings
 from audit_log.exceptions import RecordingFailed
 from audit_log.recording import losses, mysql, pending, postgresql
 
 _SAVEPOINT: Final = "audit_log_read"
+# PostgreSQL's serialization failure, deadlock and lock that is not to be had; MariaDB's deadlock,
+# lock timeout and changed row.
+_LOST_TO_OTHERS: Final = frozenset({"40001", "40P01", "55P03", 1213, 1205, 1020})
 
 
 def guarded(
@@ -25,16 +30,32 @@ def guarded(
     """Call. With `ON_FAILURE="allow"` an error is counted and logged, else it is raised.
 
     An error that has ended the transaction of `connection` is raised as it is: to hide it would
-    let the caller believe in a change that is not there.
+    let the caller believe in a change that is not there. So is one that the caller's own statement
+    would meet without us: a block that is to be rolled back; a lock that others do not let us have.
+    Went that statement on, nobody could say what it did to which rows.
     """
     try:
         call(**arguments)
     except Exception as error:
+        if connection is not None and _is_the_callers(error):
+            if connection.in_atomic_block:
+                connection.needs_rollback = True  # as Django does where its statement fails
+            raise
         if get_settings().on_failure == "block":
             raise RecordingFailed(f"An event could not be captured: {error}") from error
         losses.warn(reason, "An event could not be captured (%s).", reason)
         if connection is not None and _has_ended_transaction(connection, error):
             raise
+
+
+def _is_the_callers(error: Exception) -> bool:
+    if isinstance(error, TransactionManagementError):
+        return True
+    if not isinstance(error, OperationalError):
+        return False
+    cause = error.__cause__
+    states = {getattr(cause, name, None) for name in ("sqlstate", "pgcode")}  # psycopg, psycopg2
+    return bool(_LOST_TO_OTHERS & {*states, mysql.code_of(error)})
 
 
 def _has_ended_transaction(connection: BaseDatabaseWrapper, error: Exception) -> bool:

@@ -234,6 +234,9 @@ class _Save:
             updated = _original_save_table(*arguments)
         if overwritten.row is not None:
             self.kept, self.differing = overwritten.row, None
+        elif updated and overwritten.has_looked:
+            # The row came in after we looked: what we had loaded is another one's.
+            self.kept, self.differing = {}, None
         return updated
 
     def foretell(self) -> Event | None:

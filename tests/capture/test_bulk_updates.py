@@ -14,6 +14,7 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db import IntegrityError, NotSupportedError, connection, models, transaction
 from django.db.models import Case, Count, F, Value, When
 from django.db.models.functions import Concat, Now
+from django.db.transaction import TransactionManagementError
 from django.utils import timezone
 
 import audit_log
@@ -391,6 +392,25 @@ def test_capture_that_fails_leaves_the_update_alone(
     assert losses.counts()["capture_failed"] == failed + 1
     assert events[-1].data == {"bulk": {"count": 2, "fields": ["stock"]}}
     assert events[-1].changes == {"stock": [None, 7]}
+
+
+@committed
+@pytest.mark.parametrize("on_failure", ["allow", "block"])
+def test_block_that_is_to_be_rolled_back_refuses_the_caller_and_nothing_is_lost(
+    events: list[Event], settings: Any, on_failure: str
+):
+    """Our own SELECT is refused first, with the error that the UPDATE would have met."""
+    settings.AUDIT_LOG = {**settings.AUDIT_LOG, "ON_FAILURE": on_failure}
+    Watched.objects.create(name="w")
+    lost = losses.counts()
+    with transaction.atomic():
+        transaction.set_rollback(True)
+        with pytest.raises(TransactionManagementError):
+            Watched.objects.update(number=1)
+        with pytest.raises(TransactionManagementError):
+            Watched.objects.all()._raw_delete("default")
+    assert losses.counts() == lost
+    assert len(events) == 1
 
 
 @committed
