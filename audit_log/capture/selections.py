@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.base import ModelState
+
+from audit_log.capture.before import chunks
 
 
 def rows_of(
@@ -43,16 +48,19 @@ def rows_of(
     return rows.select_for_update(no_key=keys_stay and features.has_select_for_no_key_update)
 
 
-def loaded(rows: models.QuerySet[Any]) -> list[models.Model]:
+def loaded(rows: models.QuerySet[Any], absent: Absent | None = None) -> list[models.Model]:
     """The rows as instances for our own use, past `__init__` and its signals where it is Django's.
 
     Receivers of the project's would see instances that it never asked for, and to make them so
-    takes longer than all the rest. They have no snapshot.
+    takes longer than all the rest. They have no snapshot. What is `absent` is left out, and there
+    when it is asked for.
     """
     model: type[models.Model] = rows.model
     if model.__init__ is not models.Model.__init__:
         return list(rows)
     names = [field.attname for field in model._meta.concrete_fields]
+    if absent is not None:
+        names = [name for name in names if name not in absent.names]
     made = []
     for values in rows.values_list(*names):
         row = model.__new__(model)
@@ -60,4 +68,65 @@ def loaded(rows: models.QuerySet[Any]) -> list[models.Model]:
         state.adding, state.db = False, rows.db
         row.__dict__.update(zip(names, values, strict=True))
         made.append(row)
+    if absent is not None:
+        absent.leave_out_of(made)
     return made
+
+
+# Columns that the labels of a model's rows have asked for: they are loaded with the next.
+_spoken: dict[type[models.Model], set[str]] = defaultdict(set)
+
+
+class Absent:
+    """Columns that cost more to read than all others: times, JSON. A label seldom says them.
+
+    Where one does, the column is loaded for all of the rows at once, and with the rows from then
+    on. For rows that nobody writes meanwhile.
+    """
+
+    def __init__(self, model: type[models.Model], wanted: Collection[str]) -> None:
+        fields = model._meta.concrete_fields
+        known = {*wanted, *_spoken[model]}
+        dear = {field.attname for field in fields if _is_dear(field) and not field.primary_key}
+        self.names = frozenset(dear - known)
+        self._rows: list[models.Model] = []
+        self._loaded: dict[str, dict[Any, Any]] = {}  # by column and key
+
+    def leave_out_of(self, rows: list[models.Model]) -> None:
+        """Load the columns once one of the rows is asked for them."""
+        if self.names:
+            self._rows = rows
+            for row in rows:
+                # What Django calls for a column that was not loaded.
+                row.__dict__["refresh_from_db"] = partial(self._refresh, row)
+
+    def _refresh(self, row: models.Model, *arguments: Any, **options: Any) -> None:
+        names = [name for name in options.get("fields") or () if name in self.names]
+        for name in names:
+            if name not in self._loaded:
+                _spoken[type(row)].add(name)
+                self._loaded[name] = self._read(type(row), name)
+            if row.pk in self._loaded[name]:
+                row.__dict__[name] = self._loaded[name][row.pk]
+        if not names or any(name not in row.__dict__ for name in names):
+            type(row).refresh_from_db(row, *arguments, **options)
+
+    def _read(self, model: type[models.Model], name: str) -> dict[Any, Any]:
+        using = self._rows[0]._state.db if self._rows else None
+        query: models.QuerySet[Any] = models.QuerySet(model, using=using)
+        found: dict[Any, Any] = {}
+        for portion in chunks([row.pk for row in self._rows]):
+            found.update(query.filter(pk__in=portion).values_list("pk", name))
+        return found
+
+    def forget(self) -> None:
+        """The rows are done with."""
+        for row in self._rows:
+            row.__dict__.pop("refresh_from_db", None)
+        self._rows = []
+
+
+def _is_dear(field: models.Field[Any, Any]) -> bool:
+    """Whether Python makes each of its values, where drivers make others."""
+    kinds = (models.DateField, models.TimeField, models.DurationField)
+    return hasattr(field, "from_db_value") or isinstance(field, kinds)

@@ -21,7 +21,7 @@ from audit_log.capture.labels import labels_of, remembering
 from audit_log.capture.plans import Plan
 from audit_log.capture.ranges import Ranges, in_order
 from audit_log.capture.saves import is_expression, only_the_row_tells
-from audit_log.capture.selections import loaded, rows_of
+from audit_log.capture.selections import Absent, loaded, rows_of
 from audit_log.capture.summaries import summary
 from audit_log.conf import get_settings
 from audit_log.recording import outbox, pending
@@ -57,6 +57,7 @@ class Update:
         self.found: list[models.Model] = []
         self.old: list[dict[str, Any]] = []
         self.ranges: Ranges | None = None
+        self.absent: Absent | None = None
 
     @property
     def is_seen(self) -> bool:
@@ -68,7 +69,7 @@ class Update:
         limit = get_settings().bulk_rows
         rows = rows_of(queryset, self.model, self.connection, keys_stay=not self.key)
         with outbox.quiet(self.connection), sheltered(self.connection):
-            found = loaded(rows[: limit + 1])
+            found = loaded(rows[: limit + 1], self._absent())
             if len(found) > limit:
                 keys = rows.order_by("pk").values_list("pk", flat=True)
                 self.ranges = Ranges(self.plan, keys)
@@ -79,6 +80,13 @@ class Update:
             snapshots.kept(self.plan, {n: v[n] for n in names if n in (v := row.__dict__)})
             for row in found
         ]
+
+    def _absent(self) -> Absent | None:
+        """What need not be read of the rows: neither written, nor asked for but by a label."""
+        if self.key or self.plan.account or self.plan.options.subject is not None:
+            return None
+        self.absent = Absent(self.model, self.values)
+        return self.absent
 
     def capture(self, *, count: int) -> None:
         """One event for each row that is not as it was, or one for all of them."""
@@ -102,6 +110,8 @@ class Update:
             if self.given is not None and row.pk in self.given:
                 given = self.given[row.pk]
                 snapshots.written(given, self.plan, self.connection.alias, new, mark)
+        if self.absent is not None:
+            self.absent.forget()
         if count > len(self.found):
             self._add_summary(count - len(self.found), None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -18,7 +19,7 @@ from django.db.transaction import TransactionManagementError
 from django.utils import timezone
 
 import audit_log
-from audit_log.capture import updates
+from audit_log.capture import selections, updates
 from audit_log.events import Event, Redaction
 from audit_log.models import Outbox
 from audit_log.recording import losses
@@ -542,3 +543,35 @@ def test_row_loaded_after_many_were_written_depends_on_them(events: list[Event],
     inside.stock = 60
     inside.save()
     assert (events[-1].changes or {})["stock"] == [None, 60]
+
+
+def test_a_column_that_labels_say_is_loaded_for_all_rows_at_once(
+    events: list[Event], monkeypatch: pytest.MonkeyPatch
+):
+    """Times and JSON are not read with the rows, until a label asks for them."""
+    monkeypatch.setattr(Product, "__str__", lambda self: f"{self.attributes} {self.name}")
+    monkeypatch.setattr(selections, "_spoken", defaultdict(set))
+    _products(20, attributes={"a": [1]})
+    asked = []
+    for n in (1, 2):
+        with statements() as seen:
+            Product.objects.update(stock=100 * n)
+        asked.append(sum("SELECT" in kind for kind in kinds(seen)))
+    first, later = asked
+    assert first == later + 1
+    labels = [event.target.label for event in events if event.target and event.action == "update"]
+    assert labels == [f"{{'a': [1]}} p{n}" for n in range(20)] * 2
+
+
+def test_a_label_may_read_its_row_again(events: list[Event], monkeypatch: pytest.MonkeyPatch):
+    def told(self: Product) -> str:
+        self.refresh_from_db(fields=["name"])
+        return f"{self.name} {self.attributes}"
+
+    monkeypatch.setattr(Product, "__str__", told)
+    _products(2, attributes={"a": 1})
+    Product.objects.update(stock=100)
+    assert [event.target.label for event in events if event.target] == [
+        "p0 {'a': 1}",
+        "p1 {'a': 1}",
+    ]

@@ -143,9 +143,9 @@ def test_lock_that_is_not_to_be_had_is_the_callers_error(
     lost, loaded = losses.counts(), selections.loaded
     with _held(row.pk) as let_go:
 
-        def loaded_or_let_go(rows: Any) -> Any:
+        def loaded_or_let_go(*arguments: Any) -> Any:
             try:
-                return loaded(rows)
+                return loaded(*arguments)
             finally:
                 let_go.set()  # from now on the UPDATE would find it free
 
