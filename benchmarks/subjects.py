@@ -159,8 +159,6 @@ SUBJECTS: Final = (
     ),
 )
 NAMES: Final = tuple(subject.name for subject in SUBJECTS)
-PUBLISHED: Final = tuple(name for name in NAMES if name != TRIGGERS)
-"""Those in results.json: `make bench` has not been run since the others came."""
 _FLOOR: Final = Subject(
     name=FLOOR, module="audit_log", apps=("audit_log",), best="ready rows, nothing captured"
 )
