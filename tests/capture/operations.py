@@ -46,7 +46,9 @@ class Machine:
 
     def __init__(self, *, loaded: bool) -> None:
         self.loaded = loaded
-        self.held: list[Watched] = [Watched(name=name) for name in NAMES[:HELD]]
+        self.held = [*Watched.objects.order_by("pk"), *(Watched(name=name) for name in NAMES)][
+            :HELD
+        ]
         self.stale: set[int] = set()  # the places of instances that others wrote behind
         self.blocks: list[tuple[Atomic, set[int]]] = []
 
@@ -129,6 +131,20 @@ class Machine:
         row = self.current(place)
         row.save(**options)
         self.wrote(row)
+
+    def write(self, place: int, values: dict[str, Any]) -> None:
+        row = self.current(place)
+        self.assign(place, values)
+        row.save()
+        self.wrote(row)
+
+    def write_undone(self, place: int, values: dict[str, Any]) -> None:
+        """The instance keeps what the row does not."""
+        stale = set(self.stale)
+        with transaction.atomic():
+            self.write(place, values)
+            transaction.set_rollback(True)
+        self.stale = stale
 
     def delete(self, place: int) -> None:
         row, key = self.current(place), self.held[place].pk
@@ -220,13 +236,12 @@ class Machine:
 
 
 def _operations() -> dict[str, list[st.SearchStrategy[Any]]]:
-    place, number = st.integers(0, HELD - 1), st.integers(0, 3)
+    place, number = st.sampled_from([0, 0, 0, 1, 2]), st.integers(0, 3)
     name = st.sampled_from(NAMES)
     key: st.SearchStrategy[int | None] = st.sampled_from([None, *KEYS])
     plus: st.SearchStrategy[Any] = st.just(F("number") + 1)
-    values = st.fixed_dictionaries({}, optional={"name": name, "number": number | plus})
-    condition: st.SearchStrategy[dict[str, Any]] = st.one_of(
-        st.just({}),
+    values = st.fixed_dictionaries({"number": number | plus}, optional={"name": name})
+    some: st.SearchStrategy[dict[str, Any]] = st.one_of(
         st.fixed_dictionaries({"pk__in": st.lists(key.filter(bool), max_size=3)}),
         st.fixed_dictionaries({"number__lte": number}),
         st.fixed_dictionaries({"parent__number": number}),
@@ -254,12 +269,14 @@ def _operations() -> dict[str, list[st.SearchStrategy[Any]]]:
         "assign": [place, values],
         "adopt": [place, st.none() | number],
         "save": [place, options],
+        "write": [place, values],
+        "write_undone": [place, values],
         "delete": [place],
         "create": [place, key, name, number],
         "get_or_create": [place, name, number],
         "update_or_create": [place, name, number],
-        "delete_some": [condition],
-        "update": [condition, values],
+        "delete_some": [some],
+        "update": [st.just({}) | some, values],
         "bulk_create": [rows, st.sampled_from(["plain", "ignore", "update"])],
         "bulk_update": [
             st.lists(place, min_size=1, max_size=HELD),
@@ -273,7 +290,7 @@ def _operations() -> dict[str, list[st.SearchStrategy[Any]]]:
     }
 
 
-_MORE: Final = {"assign": 3, "save": 4, "load": 2, "begin": 2, "end": 2, "members": 2}
+_MORE: Final = {"write": 5, "write_undone": 2, "save": 5, "load": 3, "assign": 2, "members": 2}
 
 
 def steps() -> st.SearchStrategy[list[tuple[Any, ...]]]:
@@ -285,4 +302,9 @@ def steps() -> st.SearchStrategy[list[tuple[Any, ...]]]:
     ]
     # Lists of lists: hypothesis makes single ones short.
     some = st.lists(st.one_of(each), min_size=1, max_size=8)
-    return st.lists(some, max_size=12).map(lambda parts: [step for part in parts for step in part])
+    parts = st.lists(st.one_of(some, st.builds(_block, some, st.booleans())), max_size=10)
+    return parts.map(lambda parts: [step for part in parts for step in part])
+
+
+def _block(inside: list[tuple[Any, ...]], good: bool) -> list[tuple[Any, ...]]:
+    return [("begin", True), *inside, ("end", good)]

@@ -33,7 +33,7 @@ def _check(operations: list[tuple[Any, ...]], rows: int, *, loaded: bool) -> Non
 
 
 @pytest.mark.parametrize("before", ["loaded", "database"])
-@pytest.mark.parametrize("examples", [50, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [80, pytest.param(400, marks=pytest.mark.slow)])
 def test_records_fold_to_the_rows(before: str, examples: int, settings: Any):
     """In autocommit, in blocks, in blocks that are rolled back; each with the right old values.
 
