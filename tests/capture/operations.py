@@ -102,7 +102,7 @@ class Machine:
         if self.loaded and place in self.stale and row.pk is not None:
             with suppress(ObjectDoesNotExist):  # then it is written anew
                 row.refresh_from_db()
-            self.stale.discard(place)
+                self.stale.discard(place)
         return row
 
     def pick(self, number: int) -> Watched:
@@ -131,12 +131,14 @@ class Machine:
         row = self.current(place)
         row.save(**options)
         self.wrote(row)
+        self.stale.discard(place)
 
     def write(self, place: int, values: dict[str, Any]) -> None:
         row = self.current(place)
         self.assign(place, values)
         row.save()
         self.wrote(row)
+        self.stale.discard(place)
 
     def write_undone(self, place: int, values: dict[str, Any]) -> None:
         """The instance keeps what the row does not."""
@@ -157,7 +159,9 @@ class Machine:
     # --- by managers and query sets ------------------------------------------------------------
 
     def create(self, place: int, key: int | None, name: str, number: int) -> None:
-        self.hold(place, Watched.objects.create(pk=key, name=name, number=number))
+        row = Watched.objects.create(pk=key, name=name, number=number)
+        self.wrote(row)  # others may hold the row that had this key before
+        self.hold(place, row)
 
     def get_or_create(self, place: int, name: str, number: int) -> None:
         self.hold(place, Watched.objects.get_or_create({"number": number}, name=name)[0])
