@@ -18,7 +18,7 @@ from audit_log.capture.failures import sheltered
 from audit_log.capture.plans import Plan, full_plan_of
 from audit_log.privacy.redaction import MASK
 from audit_log.recording import outbox, pending, postgresql
-from audit_log.recording.targets import MAX_LABEL, label_of, let_go, places
+from audit_log.recording.targets import MAX_LABEL, forget_news, knowledge, label_of, let_go, places
 from audit_log.recording.values import safe_str
 
 _MAX_DEPTH = 3  # relations that a `__str__` follows one after another
@@ -33,12 +33,14 @@ _remembered: ContextVar[dict[int, tuple[models.Model, str]] | None] = ContextVar
 
 def label(instance: models.Model, connection: BaseDatabaseWrapper) -> str:
     """The object as it prints itself, at most 256 characters. Never raises."""
+    known = knowledge(instance)
     with outbox.quiet(connection):
         text = _shielded(instance, connection)
     plan = full_plan_of(instance._meta.model)  # `request.user` is an object of another class
-    if plan is None or not plan.masked:
-        return text
-    return _without_secrets(text, instance, plan)
+    if plan is not None and plan.masked:
+        text = _without_secrets(text, instance, plan)
+    forget_news(known)
+    return text
 
 
 @contextmanager

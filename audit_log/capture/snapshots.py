@@ -8,16 +8,15 @@ that was read while we had written that row ourselves, uncommitted, depends on t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from django.db import models
 
 from audit_log.capture.fields import NOT_LOADED
 from audit_log.capture.plans import Plan
 from audit_log.recording import pending
+from audit_log.recording.targets import SNAPSHOT
 from audit_log.recording.works import Mark, uncommitted
-
-_ATTRIBUTE: Final = "audit_log"
 
 Row = tuple[str | None, Any]
 """Which row it is: database alias and primary key."""
@@ -125,7 +124,7 @@ def _set(instance: models.Model, snapshot: Snapshot) -> None:
 
 def _newest(instance: models.Model, plan: Plan) -> Snapshot | None:
     """The snapshot that stands; a row as loaded becomes one when first needed."""
-    kept = instance._state.__dict__.get(_ATTRIBUTE)
+    kept = instance._state.__dict__.get(SNAPSHOT)
     if kept is None:
         return None
     if kept.__class__ is Snapshot:

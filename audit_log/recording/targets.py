@@ -15,6 +15,8 @@ from audit_log.privacy.policies import key_kind
 from audit_log.recording.values import plain, safe_str
 
 MAX_LABEL = 256
+SNAPSHOT = "audit_log"
+"""The attribute of `_state` where capture keeps what it knows of a row."""
 _MAX_HELD = 50
 MAX_ID = 255
 
@@ -46,11 +48,10 @@ def target_id(model: type[Model], pk: Any) -> str | None:
 def target_of(instance: Model) -> Target:
     """The target an instance is, labelled as it prints itself now."""
     model = instance.__class__  # not type(): `request.user` is a lazy object
-    return Target(
-        type=target_type(model),
-        id=target_id(model, instance.pk),
-        label=label_of(instance),
-    )
+    known = knowledge(instance)
+    label = label_of(instance)
+    forget_news(known)
+    return Target(type=target_type(model), id=target_id(model, instance.pk), label=label)
 
 
 def label_of(instance: Model) -> str:
@@ -78,6 +79,26 @@ def let_go(held: Iterable[tuple[dict[str, Any], tuple[str, ...]]]) -> None:
         if len(place) > len(names):
             for name in set(place).difference(names):
                 del place[name]
+
+
+Knowledge = list[tuple[dict[str, Any], Any]]
+"""What was known of some rows, and where that is kept."""
+
+
+def knowledge(instance: Model) -> Knowledge:
+    """What is known of the row of an instance, and of those it has loaded already."""
+    states = [place["_state"].__dict__ for place in places(instance) if "_state" in place]
+    return [(state, state.get(SNAPSHOT)) for state in states]
+
+
+def forget_news(known: Knowledge) -> None:
+    """Believe no more than before of what `__str__` loaded, and the project never saw.
+
+    It is let go of, so no `refresh_from_db` would read it again.
+    """
+    for state, before in known:
+        if state.get(SNAPSHOT) is not before:
+            state[SNAPSHOT] = before
 
 
 def places(instance: Model) -> list[dict[str, Any]]:

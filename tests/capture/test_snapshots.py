@@ -16,10 +16,11 @@ from django.db.transaction import Atomic
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import audit_log
 from audit_log import testing
 from audit_log.capture import snapshots
 from audit_log.capture.plans import plan_of
-from audit_log.events import Event
+from audit_log.events import Event, Redaction
 from audit_log.recording import pending
 from tests.capture.statements import savepoint
 from tests.shop.models import Category, Place, Restaurant, Stock, Values, Watched
@@ -236,6 +237,25 @@ def test_old_values_from_the_database_are_exact_in_a_test_case(steps: list[tuple
 
 
 @committed
+@pytest.mark.parametrize("how", ["save", "record"])
+def test_what_only_a_label_loaded_is_not_known(how: str, events: list[Event]):
+    """`__str__` reads a deferred field, which no refresh reads again."""
+    Watched.objects.create(name="a")
+    row = Watched.objects.only("number").get()
+    row.number = 1
+    if how == "save":
+        row.save()
+    else:
+        audit_log.record("test.done", target=row)
+    Watched.objects.filter(pk=row.pk).update(name="b")
+    row.refresh_from_db()
+    row.name = "a"
+    row.save()
+    assert (events[-1].changes or {})["name"] == [None, "a"]
+    assert Redaction("changes.name.0", "not_loaded") in events[-1].redactions
+
+
+@committed
 def test_save_rolled_back_and_saved_again_is_recorded(events: list[Event]):
     row = Watched.objects.create(name="w", number=1)
     row.number = 2
@@ -376,7 +396,7 @@ def test_pickle_of_a_model_with_other_fields_is_not_believed(events: list[Event]
     """A cache may outlive a migration."""
     Watched.objects.create(name="w", number=1)
     row = Watched.objects.get()
-    row._state.audit_log = tuple(row._state.audit_log)[:-1]  # type: ignore[attr-defined]
+    row._state.audit_log = (row.pk, row.name, row.number)  # type: ignore[attr-defined]
     row.save()
     assert (events[-1].action, (events[-1].changes or {})["number"]) == ("update", [None, 1])
 
