@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -48,6 +49,17 @@ def _marked_services(request: pytest.FixtureRequest) -> None:
     for service in services.SERVICES:
         if request.node.get_closest_marker(service):
             _need(service)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    """Let each connection find out, once, what Django's checks ask it (SQLite: by a query).
+
+    A test may be kept from all databases but one, and call a command that runs the checks of all.
+    """
+    with django_db_blocker.unblock():
+        for connection in connections.all():
+            _ = connection.features.supports_json_field
 
 
 @pytest.fixture(autouse=True)
