@@ -6,18 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 
 from audit_log.conf import get_settings
 from audit_log.exceptions import RecordingFailed
 from audit_log.recording import losses, mysql, pending, postgresql
+from audit_log.recording.collisions import met_another
 
 _SAVEPOINT: Final = "audit_log_read"
-# PostgreSQL's serialization failure, deadlock and lock that is not to be had; MariaDB's deadlock,
-# lock timeout and changed row.
-_LOST_TO_OTHERS: Final = frozenset({"40001", "40P01", "55P03", 1213, 1205, 1020})
 
 
 def guarded(
@@ -49,13 +46,7 @@ def guarded(
 
 
 def _is_the_callers(error: Exception) -> bool:
-    if isinstance(error, TransactionManagementError):
-        return True
-    if not isinstance(error, OperationalError):
-        return False
-    cause = error.__cause__
-    states = {getattr(cause, name, None) for name in ("sqlstate", "pgcode")}  # psycopg, psycopg2
-    return bool(_LOST_TO_OTHERS & {*states, mysql.code_of(error)})
+    return isinstance(error, TransactionManagementError) or met_another(error)
 
 
 def _has_ended_transaction(connection: BaseDatabaseWrapper, error: Exception) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from django.db import models
@@ -85,10 +85,7 @@ class Absent:
     """
 
     def __init__(self, model: type[models.Model], wanted: Collection[str]) -> None:
-        fields = model._meta.concrete_fields
-        known = {*wanted, *_spoken[model]}
-        dear = {field.attname for field in fields if _is_dear(field) and not field.primary_key}
-        self.names = frozenset(dear - known)
+        self.names = _dear(model).difference(wanted, _spoken[model])
         self._rows: list[models.Model] = []
         self._loaded: dict[str, dict[Any, Any]] = {}  # by column and key
 
@@ -126,7 +123,12 @@ class Absent:
         self._rows = []
 
 
-def _is_dear(field: models.Field[Any, Any]) -> bool:
-    """Whether Python makes each of its values, where drivers make others."""
+@cache
+def _dear(model: type[models.Model]) -> frozenset[str]:
+    """The columns whose values Python makes, where drivers make the others."""
     kinds = (models.DateField, models.TimeField, models.DurationField)
-    return hasattr(field, "from_db_value") or isinstance(field, kinds)
+    return frozenset(
+        field.attname
+        for field in model._meta.concrete_fields
+        if not field.primary_key and (hasattr(field, "from_db_value") or isinstance(field, kinds))
+    )

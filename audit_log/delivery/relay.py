@@ -30,13 +30,12 @@ from audit_log.delivery import outboxes, parking
 from audit_log.delivery.claims import MAX_ROWS, Claim, Relayed, claimable, read_committed
 from audit_log.exceptions import AuditLogError
 from audit_log.recording import buffer, losses, spool
+from audit_log.recording.collisions import met_another
 from audit_log.router import ledger_alias
 
 logger = logging.getLogger("audit_log")
 
 _RETRIES: Final = 5
-# PostgreSQL's serialization failure and deadlock; MariaDB's deadlock, lock timeout, changed row.
-_RETRYABLE: Final = frozenset({"40001", "40P01", 1213, 1205, 1020})
 # No batch's own fault, as far as one can tell: a server that is down, a table that is missing.
 _SYSTEMIC: Final = (OperationalError, InterfaceError, ProgrammingError)
 _SAME_TROUBLE: Final = 3
@@ -145,9 +144,7 @@ def _retried(call: Callable[[], Relayed]) -> Relayed:
 
 
 def _is_retryable(error: OperationalError) -> bool:
-    cause = error.__cause__
-    states = {getattr(cause, name, None) for name in ("sqlstate", "pgcode")}  # psycopg, psycopg2
-    return bool(_RETRYABLE & {*states, *error.args[:1]}) or "database is locked" in str(error)
+    return met_another(error) or "database is locked" in str(error)
 
 
 @contextmanager
