@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 import audit_log
 from audit_log import testing
-from audit_log.capture import snapshots
+from audit_log.capture import saves, snapshots
 from audit_log.capture.plans import plan_of
 from audit_log.events import Event, Redaction
-from audit_log.recording import pending
+from audit_log.recording import pending, works
 from tests.capture.statements import savepoint
 from tests.shop.models import Category, Place, Restaurant, Stock, Values, Watched
 
@@ -445,10 +445,15 @@ def test_thousand_savepoints_do_not_slow_the_next_one_down():
 
 
 @rolled_back
-def test_loading_keeps_the_row_by_reference():
-    """No copy and no query for rows without mutable values."""
+def test_loading_keeps_the_row_by_reference(monkeypatch: pytest.MonkeyPatch):
+    """No copy and no query for rows without mutable values, when nobody holds a mark."""
     Category.objects.create(name="c")
-    pending.work_of(connection).settle()
+    work = pending.work_of(connection)
+    work.settle()
+    assert id(work) not in works.uncommitted
+    # Not those of threads of tests before this one, whose connections nobody has collected yet.
+    monkeypatch.setattr(saves, "uncommitted", set())
+    monkeypatch.setattr(snapshots, "uncommitted", set())
     category = Category.objects.get()
     assert isinstance(category._state.audit_log, tuple | list)  # type: ignore[attr-defined]
     assert category._state.audit_log[1] is category.name  # type: ignore[attr-defined]
