@@ -83,7 +83,8 @@ def _check_model(model: type[models.Model]) -> list[CheckMessage]:
         for name in sorted(listed - names - columns)
     ]
     subject = options.subject
-    if subject is not None and not (subject in columns or hasattr(model, subject)):
+    first = subject.partition(".")[0] if isinstance(subject, str) else None
+    if first is not None and not (first in columns or hasattr(model, first)):
         wrong.append(
             f"audited() of {label} has subject={subject!r}, which is neither a field nor an "
             "attribute."

@@ -21,7 +21,7 @@ from audit_log.exceptions import RetentionRefused
 from audit_log.ledger import checkpoints
 from audit_log.ledger.merkle import TILE_WIDTH
 from audit_log.models import ArchivePart, Record, Stream, Tile
-from audit_log.retention import bookkeeping, brake, parts, policy
+from audit_log.retention import bookkeeping, brake, holds, parts, policy
 from audit_log.retention.archive import EXPECTED
 from audit_log.retention.clock import database_now
 from audit_log.retention.manifests import Manifest
@@ -59,6 +59,9 @@ def due(using: str | None = None, *, stream: str | None = None) -> Purge:
     using = using or ledger_alias()
     found = Purge(off=policy.NOT_SET if policy.is_off() else "")
     if found.off:
+        return found
+    if holds.standing(using).exists():
+        found.off = "A legal hold stands, so nothing is purged: see `manage.py audit_log hold list`."
         return found
     now = database_now(using)
     heads = Stream.objects.using(using).order_by("name")

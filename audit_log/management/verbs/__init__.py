@@ -21,6 +21,8 @@ NAMES: Final = (
     "archive",
     "purge",
     "retention",
+    "erase",
+    "hold",
     "baseline",
     "coverage",
     "triggers",
