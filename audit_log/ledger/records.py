@@ -16,10 +16,10 @@ from django.db import DatabaseError
 
 from audit_log.conf import get_settings
 from audit_log.events import Actor, Event, Redaction, Request, format_time
+from audit_log.exceptions import Erased, KeysUnavailable
 from audit_log.ledger import devices, insertion
 from audit_log.ledger.entries import SALT_BYTES, EntryTemplate, Spelling
 from audit_log.ledger.envelope import envelope, redactions
-from audit_log.exceptions import Erased, KeysUnavailable
 from audit_log.ledger.scrubbing import Contents, contents_of_all
 from audit_log.privacy import data_keys
 from audit_log.privacy.addresses import network_of

@@ -148,9 +148,7 @@ def refresh(scopes: Iterable[str], using: str) -> None:
     for scope in wanted:
         cached, newest = _by_scope.get(scope), latest.get(scope)
         usable = newest is not None and newest.wrapped is not None
-        if cached is not None and (
-            newest is None or not usable or newest.pk.bytes != cached.id
-        ):
+        if cached is not None and (newest is None or not usable or newest.pk.bytes != cached.id):
             _by_scope.pop(scope, None)
             _by_id.pop(cached.id, None)
         if newest is not None and usable and scope not in _by_scope:

@@ -140,9 +140,7 @@ _COLUMNS: Final = ("sealed_actor", "sealed_data")
 def _annotated(rows: QuerySet[Record]) -> QuerySet[Record]:
     return rows.annotate(
         **{
-            f"{column}_key": Substr(
-                column, _KEY_AT, KEY_ID_BYTES, output_field=BinaryField()
-            )
+            f"{column}_key": Substr(column, _KEY_AT, KEY_ID_BYTES, output_field=BinaryField())
             for column in _COLUMNS
         }
     )

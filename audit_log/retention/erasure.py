@@ -111,7 +111,9 @@ def erase(name: str, reason: str, using: str | None = None) -> Erasure:
 def _refuse_held(subject: str, using: str) -> None:
     found = list(holds.standing(using, subject).select_for_update())
     if found:
-        reasons = "; ".join(f"hold {hold.pk}, since {hold.placed_at:%Y-%m-%d}: {hold.reason}" for hold in found)
+        reasons = "; ".join(
+            f"hold {hold.pk}, since {hold.placed_at:%Y-%m-%d}: {hold.reason}" for hold in found
+        )
         raise ErasureRefused(
             f"A legal hold stands on {subject} ({reasons}). Nothing was erased: lift it first, by "
             "`manage.py audit_log hold lift`."
@@ -146,7 +148,7 @@ def _certify(done: Erasure, using: str) -> None:
             _publish([done.record], store, using)
     except (AuditLogError, Record.DoesNotExist) as error:
         done.why = str(error)
-        logger.warning("The certificate of erasure %s waits for the nightly run: %s", done.record, error)
+        logger.warning("The certificate of erasure %s has to wait: %s", done.record, error)
 
 
 def certificate(record: uuid.UUID, using: str | None = None) -> Certificate:
@@ -194,7 +196,9 @@ def settle(using: str | None = None) -> None:
     """
     using = using or ledger_alias()
     since = datetime.now(UTC) - _LATE
-    late = DataKey.objects.using(using).filter(destroyed_at__gte=since).values_list("scope", flat=True)
+    late = (
+        DataKey.objects.using(using).filter(destroyed_at__gte=since).values_list("scope", flat=True)
+    )
     for scope in set(late):
         drop_tokens(persons.find(scope.partition(":")[2], using), using)
     store = policy.open_store()

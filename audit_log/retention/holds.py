@@ -50,7 +50,7 @@ def lift(number: int, reason: str, using: str) -> LegalHold:
     with transaction.atomic(using=using):
         hold = standing(using).select_for_update().filter(pk=number).first()
         if hold is None:
-            raise RetentionRefused(f"There is no standing hold {number}: see `audit_log hold list`.")
+            raise RetentionRefused(f"There is no standing hold {number}: see `audit_log hold`.")
         hold.lifted_at = datetime.now(UTC)
         hold.save(using=using, update_fields=["lifted_at"])
         _say(RELEASED, hold, reason, using)

@@ -61,7 +61,7 @@ def due(using: str | None = None, *, stream: str | None = None) -> Purge:
     if found.off:
         return found
     if holds.standing(using).exists():
-        found.off = "A legal hold stands, so nothing is purged: see `manage.py audit_log hold list`."
+        found.off = "A legal hold stands, so nothing is purged: see `manage.py audit_log hold`."
         return found
     now = database_now(using)
     heads = Stream.objects.using(using).order_by("name")

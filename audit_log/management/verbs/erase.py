@@ -127,9 +127,7 @@ def _print(found: erasure.Plan, out: Output) -> None:
         out.line(f"! hold {hold.pk} forbids it: {printable(hold.reason)}")
 
 
-def _print_done(
-    found: erasure.Plan, done: erasure.Erasure, path: Path | None, out: Output
-) -> None:
+def _print_done(found: erasure.Plan, done: erasure.Erasure, path: Path | None, out: Output) -> None:
     certificate = done.certificate
     text = certificate.encode().decode() if certificate is not None else ""
     out.json(
@@ -161,9 +159,7 @@ def _reapply(files: list[Path], using: str, out: Output) -> None:
             raise CommandError(f"{path}: {error}") from error
     with operator():
         done = erasure.reapply(using, given=given, noticed=out.progress)
-    out.json(
-        {"certificates": done.certificates, "erased": done.persons, "refused": done.refused}
-    )
+    out.json({"certificates": done.certificates, "erased": done.persons, "refused": done.refused})
     out.line(f"{done.certificates} certificates, {len(done.persons)} persons erased again.")
     for text in done.refused:
         out.line(f"! {printable(text)}")
