@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from audit_log.exceptions import InvalidProof
-from audit_log.ledger import checkpoints, heads
-from audit_log.ledger.entries import ENTRY_COLUMNS, entry_bytes
+from audit_log.ledger import checkpoints, heads, redactions
+from audit_log.ledger.entries import ENTRY_COLUMNS
 from audit_log.ledger.merkle import inclusion_proof, leaf_hash, verify_inclusion
 from audit_log.ledger.notes import Checkpoint, VerifierKey, open_note
 from audit_log.models import Record, Stream
@@ -77,4 +77,4 @@ def prove(record: Record, using: str) -> tuple[bytes, Proof]:
         )
     head = Stream.objects.using(using).get(pk=record.stream)
     path = inclusion_proof(record.sequence, newest.size, heads.reader_of(head, using))
-    return entry_bytes(columns), Proof(record.sequence, tuple(path), newest.note)
+    return redactions.entry_of(columns, using), Proof(record.sequence, tuple(path), newest.note)

@@ -164,7 +164,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
                 ('subject', audit_log.models.text.ExactCharField(max_length=255, verbose_name='subject')),
-                ('reason', models.TextField(verbose_name='reason')),
+                ('reason', audit_log.models.text.ExactCharField(max_length=500, verbose_name='reason')),
                 ('placed_at', models.DateTimeField(verbose_name='placed')),
                 ('placed_by', audit_log.models.text.ExactCharField(max_length=255, null=True, verbose_name='placed by')),
                 ('lifted_at', models.DateTimeField(null=True, verbose_name='lifted')),

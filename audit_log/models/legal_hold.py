@@ -15,7 +15,7 @@ class LegalHold(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     subject = ExactCharField(_("subject"), max_length=255)
-    reason = models.TextField(_("reason"))
+    reason = ExactCharField(_("reason"), max_length=500)
     placed_at = models.DateTimeField(_("placed"))
     placed_by = ExactCharField(_("placed by"), max_length=255, null=True)
     lifted_at = models.DateTimeField(_("lifted"), null=True)

@@ -204,9 +204,10 @@ def settle(using: str | None = None) -> None:
     store = policy.open_store()
     if store is None:
         return
-    checkpoints.sign(heads.BOOKKEEPING, using)
     rows = Record.objects.using(using).filter(stream=heads.BOOKKEEPING, action=ACTION)
-    _publish(rows.values_list("pk", flat=True), store, using)
+    if ids := list(rows.values_list("pk", flat=True)):
+        checkpoints.sign(heads.BOOKKEEPING, using)
+        _publish(ids, store, using)
 
 
 @dataclass(slots=True)

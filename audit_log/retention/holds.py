@@ -19,6 +19,7 @@ from audit_log.retention import bookkeeping
 
 HELD = "audit_log.held"
 RELEASED = "audit_log.released"
+_MAX_REASON = 500
 
 
 def standing(using: str, subject: str | None = None) -> QuerySet[LegalHold]:
@@ -29,8 +30,11 @@ def standing(using: str, subject: str | None = None) -> QuerySet[LegalHold]:
 
 def place(subject: str, reason: str, using: str) -> LegalHold:
     """Place a hold, on record. Raises RetentionRefused without a reason."""
-    if not reason.strip():
-        raise RetentionRefused("A legal hold needs a reason: who asked for it, and for which case.")
+    if not reason.strip() or len(reason) > _MAX_REASON:
+        raise RetentionRefused(
+            "A legal hold needs a reason: who asked for it, and for which case, in "
+            f"{_MAX_REASON} characters at most."
+        )
     actor = context.actor_now()
     with transaction.atomic(using=using):
         hold = LegalHold.objects.using(using).create(

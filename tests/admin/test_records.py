@@ -432,11 +432,11 @@ def test_nothing_is_opened_while_recording_is_off(opener, secretive, settings):
 
 
 def test_contents_whose_key_was_destroyed_say_so(opener, secretive):
-    DataKey.objects.update(wrapped=None)
+    DataKey.objects.update(wrapped=None, destroyed_at=datetime(2026, 11, 30, tzinfo=UTC))
     data_keys.forget()
     text = text_of(opener.post(f"{URL}{secretive.pk}/open/"))
     assert "was destroyed" in text
-    assert "cannot be opened" in text
+    assert "erased on 2026-11-30" in text
     assert opener.get(URL).status_code == 200
 
 

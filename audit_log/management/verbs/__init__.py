@@ -23,6 +23,7 @@ NAMES: Final = (
     "retention",
     "erase",
     "hold",
+    "redact",
     "baseline",
     "coverage",
     "triggers",

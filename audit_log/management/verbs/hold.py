@@ -37,7 +37,7 @@ def run(options: dict[str, Any], out: Output) -> None:
     else:
         with operator():
             found = [_done(action, options["which"], options["reason"], using)]
-    out.json([_as_json(hold) for hold in found])
+    out.json({"holds": [_as_json(hold) for hold in found]})
     for hold in found:
         out.line(
             f"hold {hold.pk} on {printable(hold.subject)}, since {hold.placed_at:%Y-%m-%d}: "
