@@ -24,9 +24,8 @@ from audit_log import conf
 from audit_log.events import emitter
 from audit_log.exceptions import DecryptionError, Erased, UnknownKey
 from audit_log.models import DataKey
-from audit_log.privacy.encryption import key_ring
+from audit_log.privacy.encryption import DATA_KEY, key_ring
 
-_PURPOSE: Final = "data-key"
 _CACHE_SECONDS: Final = 300  # how long a destroyed key may still be known to this process
 _CACHE_ENTRIES: Final = 4096
 _MAX_SUBJECT: Final = 240
@@ -192,7 +191,7 @@ def _open(row: DataKey, using: str) -> OpenKey:
         if row.destroyed_at is None:
             raise UnknownKey(f"The data key {row.pk} is gone, and nobody was erased.")
         raise Erased(row.destroyed_at)
-    secret = key_ring().decrypt(_PURPOSE, bytes(row.wrapped), row.pk.bytes)
+    secret = key_ring().decrypt(DATA_KEY, bytes(row.wrapped), row.pk.bytes)
     opened = OpenKey(row.pk.bytes, AESGCM(secret), row.since, time.monotonic() + _CACHE_SECONDS)
     if _in_test_case(transaction.get_connection(using)):
         return opened  # its row vanishes with the test
@@ -209,7 +208,7 @@ def _create(scope: str, generation: int, size: int, using: str) -> DataKey:
         scope=scope,
         generation=generation,
         since=size,
-        wrapped=key_ring().encrypt(_PURPOSE, os.urandom(conf.KEY_BYTES), id_.bytes),
+        wrapped=key_ring().encrypt(DATA_KEY, os.urandom(conf.KEY_BYTES), id_.bytes),
         created_at=now,
     )
     connection = transaction.get_connection(using)

@@ -24,6 +24,7 @@ NAMES: Final = (
     "erase",
     "hold",
     "redact",
+    "rekey",
     "baseline",
     "coverage",
     "triggers",
