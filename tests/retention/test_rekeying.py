@@ -248,7 +248,7 @@ def kms(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, keys: Set) -> Any:
     monkeypatch.setenv("AWS_ENDPOINT_URL_KMS", s3_endpoint)
     client = boto3.client("kms", endpoint_url=s3_endpoint)
     key = client.create_key()["KeyMetadata"]["KeyId"]
-    keys(KMS_KEY=key)
+    keys(KMS_KEY=key, ENCRYPTION_KEYS=_ring("2025"))
     yield client
     monkeypatch.undo()
 
@@ -267,7 +267,7 @@ def test_ring_key_that_kms_wrapped(kms: Any, keys: Set, capsys: pytest.CaptureFi
     after = _some(1, first=1)[-1:]
     wrapping = {usage.name: usage.data_keys for usage in rekeying.usage()}
     assert wrapping["kms"] >= 1
-    rekeying.rekey()
+    assert rekeying.rekey().failures == {}
     keys(ENCRYPTION_KEYS={"kms": wrapped})
     assert _names([*before, *after]) == ["category 0", "category 1"]
     assert verify().ok
