@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -13,6 +15,7 @@ import boto3
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
+from django.db import connections
 from django.db.models import QuerySet
 
 import audit_log
@@ -193,6 +196,47 @@ def test_missing_wrong_and_swapped_keys_have_their_own_errors_and_harm_nothing_e
     data_keys.forget()
     assert "There is no data key" in contents(first)["closed"][-1]
     assert contents(third)["actor"]["label"] == "user 2"
+
+
+def test_rotation_while_writers_and_relays_are_at_work(keys: Set):
+    """Every key and every batch is under the new key in the end, and everything opens."""
+    keys(ENCRYPTION_KEYS=_ring("2026", "2025"))
+    stop = threading.Event()
+
+    def write_some(name: str) -> None:
+        try:
+            for n in range(25):
+                with audit_log.acting(Actor(type="user", id=f"{name}{n}", label=f"{name} {n}")):
+                    Category.objects.create(name=f"{name} {n}")
+        finally:
+            connections.close_all()
+
+    def relay_on() -> None:
+        try:
+            while not stop.is_set():
+                relay.relay("default")
+        finally:
+            connections.close_all()
+
+    keys(ENCRYPTION_KEYS=_ring("2025"))
+    _some()
+    keys(ENCRYPTION_KEYS=_ring("2026", "2025"))
+    with ThreadPoolExecutor(3) as pool:
+        writers = [pool.submit(write_some, name) for name in ("a", "b")]
+        relaying = pool.submit(relay_on)
+        rounds = [rekeying.rekey() for _ in range(3)]
+        for writer in writers:
+            writer.result(300)
+        stop.set()
+        relaying.result(300)
+    testing.relay()
+    assert sum(done.data_keys for done in rounds) >= 3
+    assert [done.failures for done in rounds] == [{}, {}, {}]
+    keys(ENCRYPTION_KEYS=_ring("2026"))
+    records = Record.objects.filter(target_type="shop.category")
+    assert records.count() == 53
+    assert [contents(record)["closed"] for record in records] == [[]] * 53
+    assert verify().ok
 
 
 # The index key.

@@ -25,6 +25,7 @@ NAMES: Final = (
     "hold",
     "redact",
     "rekey",
+    "export",
     "baseline",
     "coverage",
     "triggers",
