@@ -114,6 +114,8 @@ def changes_of(
     names = changed_names(row)
     names += [name for name in known if name not in names]
     closed = Value(_("sealed") if opened is None else _cannot(opened), "sealed")
+    if not row.salt:
+        closed = Value(_("removed"), "sealed")
     changes = (
         _change(name, model, known.get(name), labels.get(name), marks[name], closed)
         for name in names

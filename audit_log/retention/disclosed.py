@@ -14,7 +14,7 @@ _HEAD: Final = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title>
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem }}
+body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem }}
 article {{ border-top: 1px solid #8888; padding: .75rem 0 }}
 h2 {{ font-size: 1rem; margin: 0 }}
 dl {{ display: grid; grid-template-columns: minmax(8rem, max-content) 1fr; gap: 0 1rem }}

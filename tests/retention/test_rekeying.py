@@ -198,32 +198,32 @@ def test_missing_wrong_and_swapped_keys_have_their_own_errors_and_harm_nothing_e
     assert contents(third)["actor"]["label"] == "user 2"
 
 
+def _write_some(name: str) -> None:
+    try:
+        for n in range(25):
+            with audit_log.acting(Actor(type="user", id=f"{name}{n}", label=f"{name} {n}")):
+                Category.objects.create(name=f"{name} {n}")
+    finally:
+        connections.close_all()
+
+
+def _relay_until(stop: threading.Event) -> None:
+    try:
+        while not stop.is_set():
+            relay.relay("default")
+    finally:
+        connections.close_all()
+
+
 def test_rotation_while_writers_and_relays_are_at_work(keys: Set):
     """Every key and every batch is under the new key in the end, and everything opens."""
-    keys(ENCRYPTION_KEYS=_ring("2026", "2025"))
     stop = threading.Event()
-
-    def write_some(name: str) -> None:
-        try:
-            for n in range(25):
-                with audit_log.acting(Actor(type="user", id=f"{name}{n}", label=f"{name} {n}")):
-                    Category.objects.create(name=f"{name} {n}")
-        finally:
-            connections.close_all()
-
-    def relay_on() -> None:
-        try:
-            while not stop.is_set():
-                relay.relay("default")
-        finally:
-            connections.close_all()
-
     keys(ENCRYPTION_KEYS=_ring("2025"))
     _some()
     keys(ENCRYPTION_KEYS=_ring("2026", "2025"))
     with ThreadPoolExecutor(3) as pool:
-        writers = [pool.submit(write_some, name) for name in ("a", "b")]
-        relaying = pool.submit(relay_on)
+        writers = [pool.submit(_write_some, name) for name in ("a", "b")]
+        relaying = pool.submit(_relay_until, stop)
         rounds = [rekeying.rekey() for _ in range(3)]
         for writer in writers:
             writer.result(300)
