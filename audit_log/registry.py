@@ -40,6 +40,7 @@ NOT_AUDITED: Final = (
     "django_celery_beat.*",
     "axes.*",
 )
+Subject = str | Callable[[Any], Any] | None
 BEFORE: Final = ("loaded", "database")
 CAPTURE: Final = ("orm", "triggers")
 
@@ -48,7 +49,8 @@ CAPTURE: Final = ("orm", "triggers")
 class Options:
     """What a model asked for. Names are field names.
 
-    `subject` names the field (or the property) that identifies the person whose data this is.
+    `subject` identifies the person whose data this is: the name of a field or property, a path
+    ("account.owner_id"), or a callable that is given the instance.
     `before` says where old values come from: "loaded" (no query) or "database" (one, exact).
     `capture` says who sees the changes: "orm", our hooks in Django, or on PostgreSQL "triggers".
     """
@@ -57,7 +59,7 @@ class Options:
     sealed: frozenset[str] = frozenset()
     masked: frozenset[str] = frozenset()
     excluded: frozenset[str] = frozenset()
-    subject: str | None = None
+    subject: Subject = None
     before: str = "loaded"
     capture: str = "orm"
 
@@ -100,7 +102,13 @@ def _options(raw: dict[str, Any]) -> Options:
     capture = raw.get("capture", "orm")
     if capture not in CAPTURE:
         raise ConfigurationError(f"capture must be one of {', '.join(CAPTURE)}, not {capture!r}.")
-    return Options(**names, subject=raw.get("subject"), before=before, capture=capture)
+    subject = raw.get("subject")
+    if subject is not None and not isinstance(subject, str) and not callable(subject):
+        raise ConfigurationError(
+            "subject must name a field, be a path such as 'account.owner_id', or a callable that "
+            f"is given the instance, not {subject!r}."
+        )
+    return Options(**names, subject=subject, before=before, capture=capture)
 
 
 def register(  # noqa: PLR0913 - one keyword for each policy
@@ -110,7 +118,7 @@ def register(  # noqa: PLR0913 - one keyword for each policy
     sealed: Iterable[str] = (),
     masked: Iterable[str] = (),
     excluded: Iterable[str] = (),
-    subject: str | None = None,
+    subject: Subject = None,
     before: str = "loaded",
     capture: str = "orm",
 ) -> None:
