@@ -27,7 +27,7 @@ from audit_log.exceptions import KeysUnavailable, UnknownKey
 from audit_log.ledger.records import TOKENS
 from audit_log.ledger.verification import verify
 from audit_log.models import Cursor, DataKey, Outbox, Record
-from audit_log.privacy import data_keys
+from audit_log.privacy import data_keys, encryption
 from audit_log.privacy.encryption import blind_index, key_id_of, key_ring
 from audit_log.reading.contents import contents, labels
 from audit_log.reading.search import search
@@ -343,6 +343,26 @@ def test_kms_that_is_down_blocks_no_capture_and_no_event_is_blamed(
 def _wrapped_in_force() -> str:
     (wrapped,) = get_settings().encryption_keys.values()
     return "kms:" + base64.b64encode(wrapped).decode()
+
+
+def test_unwrapped_key_is_known_for_minutes(
+    kms: Any, keys: Set, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    keys(ENCRYPTION_KEYS={"kms": _new(capsys, "kms")})
+    sealed = key_ring().encrypt("data-key", b"secret")
+    asked = []
+
+    def refuse(_wrapped: bytes) -> bytes:
+        asked.append(1)
+        raise KeysUnavailable("taken away")
+
+    monkeypatch.setattr("audit_log.privacy.kms.unwrap", refuse)
+    assert key_ring().decrypt("data-key", sealed) == b"secret"
+    assert asked == []
+    later = encryption.time.monotonic() + encryption._UNWRAPPED_SECONDS + 1
+    monkeypatch.setattr(encryption.time, "monotonic", lambda: later)
+    with pytest.raises(KeysUnavailable, match="taken away"):
+        key_ring().decrypt("data-key", sealed)
 
 
 def test_key_that_kms_does_not_know_is_not_tried_for_ever(kms: Any, keys: Set):
