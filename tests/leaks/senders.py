@@ -215,16 +215,17 @@ def broken(watch: Watch) -> None:
         def __str__(self) -> str:
             raise ValueError(watch.secret("card", "the words of an exception of __str__"))
 
+    data: dict[Any, Any] = {
+        "Password\ud800": watch.secret("password", "a name with a surrogate"),
+        "text": f"\x00{watch.secret('card', 'a text with a NUL')}\ud800",
+        "bytes": watch.secret("token", "bytes").encode(),
+        "hostile": Hostile(),
+        "set": {watch.secret("github", "a set")},
+        7: {"pin": watch.secret("pin", "below a key that is a number")},
+    }
     audit_log.record(
         "leaks.broken",
-        data={
-            "Password\ud800": watch.secret("password", "a name with a surrogate"),
-            "text": f"\x00{watch.secret('card', 'a text with a NUL')}\ud800",
-            "bytes": watch.secret("token", "bytes").encode(),
-            "hostile": Hostile(),
-            "set": {watch.secret("github", "a set")},
-            7: {"pin": watch.secret("pin", "below a key that is a number")},
-        },
+        data=data,
         reason=f"\udcff{watch.secret('jwt', 'a reason with a surrogate')}",
     )
     Category.objects.create(name=f"\u202e{watch.secret('stripe', 'a text with bidi signs')}")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import redis as client
-from kombu import Connection
+from kombu import Connection, Queue
 
 from audit_log.testing.leaks.places import Piece, Place, as_bytes
 
@@ -15,7 +15,9 @@ def redis(url: str) -> Place:
     """Every key of that Redis database and all it holds: queues, results, caches, sessions."""
 
     def read() -> Iterator[Piece]:
-        with client.Redis.from_url(url) as server:
+        made: Any = client.Redis
+        server = made.from_url(url)
+        with server:
             for key in sorted(server.scan_iter(count=1_000)):
                 yield "the name of a key", key
                 for value in _held(server, key):
@@ -49,10 +51,10 @@ def queues(broker: str | Connection, *names: str) -> Place:
     def read() -> Iterator[Piece]:
         opening = Connection(broker) if isinstance(broker, str) else broker.clone()
         with opening as connection:
-            channel: Any = connection.default_channel
             for name in names:
-                taken = []
-                while (message := channel.basic_get(name)) is not None:
+                queue = Queue(name, channel=connection.default_channel)
+                taken: list[Any] = []
+                while (message := queue.get()) is not None:
                     taken.append(message)
                 try:
                     for number, message in enumerate(taken):
@@ -61,6 +63,6 @@ def queues(broker: str | Connection, *names: str) -> Place:
                         yield f"headers of message {number} of {name}", as_bytes(told)
                 finally:
                     for message in reversed(taken):
-                        message.reject(requeue=True)
+                        message.requeue()
 
     return Place("a broker's queue", read)
