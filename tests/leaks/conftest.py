@@ -12,6 +12,9 @@ from audit_log.privacy import data_keys
 from audit_log.reading import access, streams
 from audit_log.recording import losses
 
+# A server of S3, as the tests of retention have it.
+from tests.retention.conftest import bucket_name, s3, s3_endpoint  # noqa: F401
+
 UNLIMITED = dict.fromkeys(("audit_log", "audit_log_contents", "audit_log_statistics"))
 
 

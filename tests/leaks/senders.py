@@ -15,7 +15,8 @@ import audit_log
 from audit_log import testing
 from audit_log.middleware import AuditMiddleware
 from audit_log.recording import outbox, spool
-from audit_log.testing.leaks import BY_FORM, NAMES, PERSONAL, Watch
+from audit_log.testing import leaks
+from audit_log.testing.leaks import BY_FORM, NAMES, PERSONAL, Promise, Watch
 from tests.shop.models import (
     Category,
     Country,
@@ -75,7 +76,10 @@ def texts(watch: Watch) -> None:
     for kind in PERSONAL:
         Person.objects.create(nickname="x", full_name=watch.secret(kind, "a sealed field"))
         if kind != "name":
-            Person.objects.create(nickname=watch.secret(kind, "an open field"))
+            # It is open, and what the person is called.
+            Person.objects.create(
+                nickname=watch.secret(kind, "an open field", promise=Promise.LABEL)
+            )
     Wordy.objects.create(words=["a", watch.secret("github", "a field of words")])
     Values.objects.create(raw=watch.secret("token", "bytes").encode())
     Values.objects.create(document=f"documents/{watch.secret('github', 'the name of a file')}")
@@ -149,7 +153,7 @@ def accounts(watch: Watch, client: Client) -> None:
     watch.known(user.password, "hash", "a user's password")
     client.post("/log-in/", {"username": "alice", "password": watch.secret("password", "a log-in")})
     # A password that was typed as the name: nothing tells it from a name.
-    typed = watch.secret("password", "the name of a log-in", sealed=True)
+    typed = watch.secret("password", "the name of a log-in", promise=Promise.LABEL)
     client.post("/log-in/", {"username": typed, "password": "x"})
     for kind in ONE_LINE:
         name = watch.secret(kind, "the name of a log-in")
@@ -312,3 +316,18 @@ SENDERS: tuple[Callable[[Watch], None], ...] = (
     broken,
     oversized,
 )
+
+
+def everything(
+    watch: Watch, client: Client, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through every channel, but for those that need processes of their own."""
+    for send in SENDERS:
+        send(watch)
+    folded_bulk(watch, settings)
+    accounts(watch, client)
+    paths(watch, client)
+    leaks.send_requests(watch, client, "/create/")
+    leaks.send_records(watch, Category.objects.create(name="a target"))
+    spooled(watch, monkeypatch)
+    parked(watch, monkeypatch)

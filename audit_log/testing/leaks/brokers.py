@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import redis as client
@@ -15,8 +15,7 @@ def redis(url: str) -> Place:
     """Every key of that Redis database and all it holds: queues, results, caches, sessions."""
 
     def read() -> Iterator[Piece]:
-        made: Any = client.Redis
-        server = made.from_url(url)
+        server: Any = client.Redis.from_url(url)
         with server:
             for key in sorted(server.scan_iter(count=1_000)):
                 yield "the name of a key", key
@@ -27,7 +26,7 @@ def redis(url: str) -> Place:
 
 
 def _held(server: Any, key: bytes) -> Iterable[Any]:
-    reading = {
+    reading: dict[str, Callable[[], Iterable[Any]]] = {
         "string": lambda: [server.get(key)],
         "list": lambda: server.lrange(key, 0, -1),
         "hash": lambda: [part for item in server.hgetall(key).items() for part in item],

@@ -14,7 +14,7 @@ from django.db.models import Model
 from django.test import Client
 
 from audit_log.recording.explicit import acting, record
-from audit_log.testing.leaks.secrets import BY_FORM, NAMES
+from audit_log.testing.leaks.secrets import BY_FORM, NAMES, Promise
 from audit_log.testing.leaks.watching import Watch
 
 _JSON: Final = "application/json"
@@ -61,7 +61,7 @@ def _bodies(watch: Watch, client: Client, path: str) -> None:
         {"query": "mutation Log($p: String)", "variables": _named(watch, "GraphQL variables")},
     ):
         client.post(path, json.dumps(body), content_type=_JSON)
-    inline = watch.secret("token", "a literal of a GraphQL query", sealed=True)
+    inline = watch.secret("token", "a literal of a GraphQL query", promise=Promise.SEALED)
     query = {"query": f'mutation {{ set(thing: "{inline}") {{ ok }} }}'}
     client.post(path, json.dumps(query), content_type=_JSON)
     for form in (_named(watch, "a form"), _texts(watch, "the text of a form")):

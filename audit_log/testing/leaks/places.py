@@ -1,6 +1,6 @@
 """Where a secret could land, and how all that is there is read, raw.
 
-A place that is `opened` shows what the keys open: what is promised to be sealed may be there.
+Some places show what the keys open. What is promised no more than to be sealed may be there.
 """
 
 from __future__ import annotations
@@ -18,10 +18,14 @@ from audit_log.conf import get_settings
 from audit_log.models import Record
 from audit_log.reading.contents import contents
 from audit_log.router import ledger_alias
+from audit_log.testing.leaks.secrets import Promise
 
 Piece = tuple[str, bytes]
 """Where in the place, and what stands there."""
 
+NOTHING: Final[frozenset[Promise]] = frozenset()
+LABELS: Final = frozenset({Promise.LABEL})
+OPENED: Final = frozenset({Promise.LABEL, Promise.SEALED})
 _PREFIX: Final = "audit_log_"
 _ROWS: Final = 1_000
 
@@ -32,7 +36,8 @@ class Place:
 
     name: str
     read: Callable[[], Iterable[Piece]]
-    opened: bool = False
+    shows: frozenset[Promise] = NOTHING
+    """What may be there, because it is meant to be shown there."""
     close: Callable[[], None] = field(default=lambda: None)
     """Called when the watch ends."""
 
@@ -82,7 +87,7 @@ def opened(using: str | None = None) -> Place:
             for part, value in contents(row).items():
                 yield f"{part} of {row.stream}/{row.sequence} ({row.action})", as_bytes(value)
 
-    return Place("the opened contents of a record", read, opened=True)
+    return Place("the opened contents of a record", read, OPENED)
 
 
 def files(*paths: str | Path, name: str = "a file") -> Place:
@@ -129,4 +134,4 @@ def values(name: str, *held: object, opened: bool = False) -> Place:
             found: Any = value() if callable(value) else value
             yield f"value {number}", as_bytes(found)
 
-    return Place(name, read, opened)
+    return Place(name, read, OPENED if opened else NOTHING)

@@ -30,6 +30,8 @@ class Promise(StrEnum):
     """It is in no place, nor in what opens with the keys."""
     SEALED = auto()
     """It is nowhere in clear. What opens with the keys may hold it."""
+    LABEL = auto()
+    """The same, and who may see records may see it: somebody or something is called so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,24 +53,29 @@ class Watch:
         self._makers = Makers(seed)
         self._databases = databases or tuple(dict.fromkeys((DEFAULT_DB_ALIAS, ledger_alias())))
 
-    def secret(self, kind: str = "token", through: str = "", *, sealed: bool = False) -> str:
+    def secret(
+        self, kind: str = "token", through: str = "", *, promise: Promise | None = None
+    ) -> str:
         """A new secret of this kind, to be sent through what `through` says.
 
-        With `sealed`, and for personal data without it, what opens with the keys may hold it: use
-        it where neither a name nor a form tells what it is. Raises ValueError for an unknown kind.
+        It is promised to be nowhere, personal data to be sealed. Say `promise=Promise.SEALED` where
+        neither a name nor a form tells what it is, and `Promise.LABEL` where somebody or something
+        is called so. Raises ValueError for an unknown kind.
         """
         text, parts = self._makers.make(kind)
-        self._add(kind, through, text, parts, Promise.SEALED if sealed else promise_of(kind))
+        self._add(kind, through, text, parts, promise or promise_of(kind))
         return text
 
-    def known(self, text: str, kind: str, through: str = "", *, sealed: bool = False) -> str:
+    def known(
+        self, text: str, kind: str, through: str = "", *, promise: Promise = Promise.NOWHERE
+    ) -> str:
         """The same for a secret that others made: a session's key, a password's hash.
 
         Raises ValueError for one so short that it may stand somewhere by chance.
         """
         if len(text) < _ODDS:
             raise ValueError(f"{kind}: {len(text)} characters may stand somewhere by chance.")
-        self._add(kind, through, text, (text,), Promise.SEALED if sealed else Promise.NOWHERE)
+        self._add(kind, through, text, (text,), promise)
         return text
 
     def _add(
@@ -86,16 +91,21 @@ class Watch:
 
     def found(self) -> list[Leak]:
         """Every secret that is in a place now where it may not be, once a place."""
-        closed = Search(self.secrets)
-        opened = Search(s for s in self.secrets if s.promise is Promise.NOWHERE)
         found: dict[tuple[int, str, str], Leak] = {}
-        for place in self.places:
-            for where, raw in place.read():
-                for hit in (opened if place.opened else closed).hits(raw):
+        for shown, places in self._by_what_they_show().items():
+            search = Search(each for each in self.secrets if each.promise not in shown)
+            for place, where, raw in _pieces(places):
+                for hit in search.hits(raw):
                     leak = Leak(hit.secret, place.name, where, hit.spelling, hit.inside)
                     # The first of them is the plainest.
                     found.setdefault((hit.secret.number, place.name, where), leak)
         return list(found.values())
+
+    def _by_what_they_show(self) -> dict[frozenset[Promise], list[Place]]:
+        groups: dict[frozenset[Promise], list[Place]] = {}
+        for place in self.places:
+            groups.setdefault(place.shows, []).append(place)
+        return groups
 
     def assert_nowhere(self) -> None:
         """Look now, store what waits in the outboxes and the spool, and look again.
@@ -128,6 +138,12 @@ class Watch:
         """Let go of what is listened to."""
         for place in self.places:
             place.close()
+
+
+def _pieces(places: list[Place]) -> Iterator[tuple[Place, str, bytes]]:
+    for place in places:
+        for where, raw in place.read():
+            yield place, where, raw
 
 
 @contextmanager
