@@ -16,7 +16,7 @@ from audit_log.testing.leaks.archives import archive
 from audit_log.testing.leaks.logs import logs
 from audit_log.testing.leaks.places import Place
 from audit_log.testing.leaks.secrets import Makers, Promise, Secret, promise_of
-from audit_log.testing.leaks.spellings import Search
+from audit_log.testing.leaks.spellings import Search, spellings
 
 SEED: Final = 20261130
 _MAX_SHOWN: Final = 50
@@ -37,9 +37,16 @@ class Leak:
     def __str__(self) -> str:
         through = f" sent through {self.secret.through}" if self.secret.through else ""
         inside = f", inside of {self.inside}" if self.inside else ""
-        return (
-            f"{self.secret!r}{through} is in {self.place} ({self.where}), {self.spelling}{inside}"
-        )
+        where = f"{self.place} ({_without(self.where, self.secret)})"
+        return f"{self.secret!r}{through} is in {where}, {self.spelling}{inside}"
+
+
+def _without(where: str, secret: Secret) -> str:
+    """A row, a file or a page may itself be called by the secret."""
+    for part in secret.parts:
+        for _, raw in spellings(part):
+            where = where.replace(raw.decode("utf-8", "replace"), "…")
+    return where
 
 
 class Watch:
