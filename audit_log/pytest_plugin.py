@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from audit_log.events import Event
+    from audit_log.testing.leaks import Watch
 
 
 @pytest.fixture
@@ -34,6 +35,17 @@ def assert_audited(audit_events: list[Event]) -> Callable[..., Event]:
     Or `assert_audited("payments.payment", "update", pk=7)`. See `audit_log.testing.assert_audited`.
     """
     return partial(_testing().assert_audited, audit_events)
+
+
+@pytest.fixture
+def audit_leaks() -> Iterator[Watch]:
+    """Secrets for the test, which must be nowhere in the log (`audit_log.testing.leaks.watch`).
+
+    Where secrets were made, the end of the test asserts it, unless the test has.
+    """
+    with _testing().leaks.watch() as watch:
+        yield watch
+        watch.asked |= not watch.secrets
 
 
 def _testing() -> ModuleType:

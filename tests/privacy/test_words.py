@@ -63,7 +63,7 @@ def _raised() -> Exception:
 
 def _raise() -> None:
     try:
-        {}[CARD]
+        dict[str, int]()[CARD]
     except KeyError as error:
         raise LookupError(f"not {CARD}") from error
 
