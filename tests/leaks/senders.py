@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -253,6 +254,40 @@ def oversized(watch: Watch) -> None:
     Country.objects.create(code="AT", name=watch.secret("github", "a text"))
 
 
+def imported(watch: Watch) -> None:
+    """A past that others kept, without masks."""
+    moment = datetime.now(UTC) - timedelta(days=400)
+    audit_log.backfill(
+        {
+            "action": "update",
+            "occurred_at": moment,
+            "actor": {"type": "service", "id": "old", "via": watch.secret(kind, "imported via")},
+            "target": {"type": "shop.person", "id": "7", "label": watch.secret(kind, "x")},
+            "changes": {
+                "password": [watch.secret("password", "an imported field"), "x"],
+                "card_number": [None, watch.secret("card", "an imported field")],
+                "nickname": ["x", watch.secret(kind, "an imported open field")],
+                "extra": [None, _by_names(watch, "an imported JSON field")],
+            },
+            "labels": {"nickname": [None, watch.secret(kind, "an imported label")]},
+            "data": {**_by_names(watch, "imported data"), "t": watch.secret(kind, "imported data")},
+            "reason": watch.secret(kind, "an imported reason"),
+        }
+        for kind in SHORT
+    )
+
+
+def elsewhere(watch: Watch) -> None:
+    """In another database, whose outbox is there."""
+    for kind in SHORT:
+        person = Person.objects.using("other").create(
+            nickname=watch.secret(kind, "another database"),
+            password=watch.secret("password", "another database"),
+        )
+        person.notes = watch.secret(kind, "another database")
+        person.save()
+
+
 class Shown:
     """Something with a long name, as a target and as who acts."""
 
@@ -315,6 +350,8 @@ SENDERS: tuple[Callable[[Watch], None], ...] = (
     failures,
     broken,
     oversized,
+    imported,
+    elsewhere,
 )
 
 

@@ -31,6 +31,7 @@ pytestmark = [
 ]
 _SHOP = ("view_category", "view_country", "view_person", "view_product", "view_user", "view_tag")
 
+BOTH = ["default", "other"]
 Fill = Callable[[leaks.Watch], None]
 
 
@@ -69,7 +70,7 @@ def somebody() -> Callable[..., Client]:
 
 def test_secrets_sent_through_every_channel_are_nowhere(fill: Fill):
     """H1, H3, secrets_sweep"""
-    with leaks.watch() as watch:
+    with leaks.watch(databases=BOTH) as watch:
         fill(watch)
         assert Outbox.objects.filter(parked_at__isnull=False).exists()
         watch.assert_nowhere()
@@ -80,7 +81,7 @@ def test_secrets_sent_through_every_channel_are_nowhere(fill: Fill):
 def test_archive_holds_none(fill: Fill, settings: Any, tmp_path: Path, tomorrow: None):
     """H1: in a folder"""
     settings.AUDIT_LOG = {**settings.AUDIT_LOG, "ARCHIVE": f"file://{tmp_path / 'archive'}"}
-    with leaks.watch() as watch:
+    with leaks.watch(databases=BOTH) as watch:
         fill(watch)
         _archive()
         watch.assert_nowhere()
@@ -100,7 +101,7 @@ def test_bucket_holds_none(
             yield key, key.encode()
             yield key, s3.get_object(Bucket=bucket_name, Key=key, VersionId=id_)["Body"].read()
 
-    with leaks.watch() as watch:
+    with leaks.watch(databases=BOTH) as watch:
         fill(watch)
         _archive()
         assert len(list(read())) >= 2
@@ -108,8 +109,13 @@ def test_bucket_holds_none(
         watch.assert_nowhere()
 
 
+def _relay() -> None:
+    for alias in BOTH:
+        testing.relay(alias)
+
+
 def _archive() -> None:
-    testing.relay()
+    _relay()
     checkpoints.sign_all()
     assert archive.run().failures == []
     assert ArchivePart.objects.filter(count__gte=500).exists()
@@ -125,7 +131,7 @@ def test_alerts_tell_none(fill: Fill, settings: Any):
     ]
     settings.AUDIT_LOG = {**settings.AUDIT_LOG, "ALERTS": rules}
     sweeping.sweep()  # what rules have not seen they do not tell of
-    with leaks.watch() as watch:
+    with leaks.watch(databases=BOTH) as watch:
         fill(watch)
         testing.relay()
         sweeping.sweep()
@@ -139,9 +145,9 @@ def test_people_are_shown_none(
     fill: Fill, somebody: Callable[..., Client], place: str, opened: bool
 ):
     """H1: who may see records sees nothing sealed; who may open them sees no secret."""
-    with leaks.watch() as watch:
+    with leaks.watch(databases=BOTH) as watch:
         fill(watch)
-        testing.relay()
+        _relay()
         _wipe_the_shop()
         watch.asked = True
         there = _shown(place, somebody, opened=opened)
@@ -167,7 +173,7 @@ def _shown(place: str, somebody: Callable[..., Client], *, opened: bool) -> leak
 
 def test_relay_that_fails_tells_none(fill: Fill, monkeypatch: pytest.MonkeyPatch):
     """H1: every claim fails, with all there is in its words."""
-    with leaks.watch() as watch:
+    with leaks.watch(databases=BOTH) as watch:
         fill(watch)
 
         def fails(*_: Any) -> Any:

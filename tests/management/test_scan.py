@@ -234,7 +234,10 @@ def test_one_stream_from_a_number_or_a_time(db: None):
         moment = now - timedelta(days=ago)
         values = {"target": Target(type="gone.account"), "changes": {"token": [None, "x"]}}
         write([an_event(id=emitter().id_for(moment), occurred_at=moment, **values)])
-    numbers = lambda *words: [found["sequence"] for found in scan(*words)[0]]  # noqa: E731
+
+    def numbers(*words: str) -> list[int]:
+        return [found["sequence"] for found in scan(*words)[0]]
+
     assert len(numbers()) == 3
     assert numbers("--stream", "default", "--from-sequence", "1") == [1, 2]
     since = (now - timedelta(days=2, hours=1)).isoformat()
