@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any
 
@@ -13,6 +14,11 @@ app.conf.update(
     result_extended=False,
     worker_redirect_stdouts=False,
 )
+
+if "LEAKS_LOG" in os.environ:  # our own lines apart, down to the last
+    _ours = logging.getLogger("audit_log")
+    _ours.addHandler(logging.FileHandler(os.environ["LEAKS_LOG"]))
+    _ours.setLevel(logging.DEBUG)
 
 
 @app.task(name="leaks.save", ignore_result=False)
