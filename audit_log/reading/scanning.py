@@ -11,17 +11,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 from django.db.models import Max, Min
 
-from audit_log.ledger.rows import Unreadable, numbered
+from audit_log.ledger.rows import Row, Unreadable, numbered
 from audit_log.models import Record
 from audit_log.reading import exposed
-from audit_log.reading.contents import contents
+from audit_log.reading.contents import contents_of_all
 from audit_log.reading.search import first_id
 from audit_log.recording.explicit import record
 
+_CHUNK: Final = 500
 Progress = Callable[[str, int, int], None]
 
 
@@ -68,14 +70,29 @@ class Scan:
         """
         first = None if since is None else first_id(since)
         begin, size = self._range(stream, start, first)
-        for row in numbered(stream, begin, size, self.using):
+        rows = self._readable(numbered(stream, begin, size, self.using), first)
+        while chunk := list(islice(rows, _CHUNK)):
+            for row, opened in zip(chunk, self._opened(chunk), strict=True):
+                yield from self._look_at(stream, row, opened)
+                self.after[stream] = row["sequence"]
+            if progress is not None:
+                progress(stream, self.after[stream] + 1, size)
+
+    def _readable(self, rows: Iterator[Row], first: uuid.UUID | None) -> Iterator[dict[str, Any]]:
+        for row in rows:
             if isinstance(row, Unreadable):
                 self.unreadable += 1
             elif first is None or row["id"] >= first:
-                yield from self._look_at(stream, row)
-                self.after[stream] = row["sequence"]
-                if progress is not None:
-                    progress(stream, row["sequence"] + 1, size)
+                yield row
+
+    def _opened(self, rows: list[dict[str, Any]]) -> list[Any]:
+        """The sealed contents of each, where they are asked for; one query for all their keys."""
+        if not self.sealed:
+            return [None] * len(rows)
+        stored = [Record(**row) for row in rows]
+        for each in stored:  # as if they had been loaded whole
+            each._state.db = self.using
+        return contents_of_all(stored)
 
     def _range(self, stream: str, start: int, first: uuid.UUID | None) -> tuple[int, int]:
         rows = Record.objects.using(self.using).filter(stream=stream, sequence__gte=start)
@@ -87,23 +104,20 @@ class Scan:
             return start, start  # none
         return int(begin), int(last) + 1
 
-    def _look_at(self, stream: str, row: dict[str, Any]) -> Iterator[Found]:
+    def _look_at(self, stream: str, row: dict[str, Any], opened: Any) -> Iterator[Found]:
         self.records += 1
-        marks = dict.fromkeys(self._exposed(row))
+        marks = dict.fromkeys(self._exposed(row, opened))
         self.affected += bool(marks)
         self.found += len(marks)
         self.rules.update(rule for _, rule in marks)
         for path, rule in marks:
             yield Found(str(row["id"]), stream, row["sequence"], path, rule)
 
-    def _exposed(self, row: dict[str, Any]) -> Iterator[exposed.Exposed]:
+    def _exposed(self, row: dict[str, Any], opened: Any) -> Iterator[exposed.Exposed]:
         yield from exposed.in_envelope(row)
         yield from exposed.in_changes(row["changes"], row["target_type"])
         yield from exposed.in_data(row["data"])
-        if self.sealed:
-            stored = Record(**row)
-            stored._state.db = self.using
-            opened = contents(stored)
+        if opened is not None:
             self.closed += bool(opened["closed"])
             yield from exposed.in_contents(opened, row)
 
