@@ -6,6 +6,7 @@ Every pytest run where the distribution is installed imports this module, so it 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from audit_log.events import Event
+    from audit_log.testing.leaks import Watch
 
 
 @pytest.fixture
@@ -34,6 +36,20 @@ def assert_audited(audit_events: list[Event]) -> Callable[..., Event]:
     Or `assert_audited("payments.payment", "update", pk=7)`. See `audit_log.testing.assert_audited`.
     """
     return partial(_testing().assert_audited, audit_events)
+
+
+@pytest.fixture
+def audit_leaks(request: pytest.FixtureRequest) -> Iterator[Watch]:
+    """Secrets for the test, which must be nowhere in the log (`audit_log.testing.leaks.watch`).
+
+    Where secrets were made, the end of the test asserts it, unless the test has.
+    """
+    testing = _testing()
+    with suppress(pytest.FixtureLookupError):  # without pytest-django
+        request.getfixturevalue("db")  # it is there until we have looked into it
+    with testing.leaks.watch() as watch:
+        yield watch
+        watch.asked |= not watch.secrets
 
 
 def _testing() -> ModuleType:

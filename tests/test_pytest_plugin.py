@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = """
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 INSTALLED_APPS = [%s"payments"]
@@ -104,6 +106,54 @@ def test_failing_assertion_shows_what_was_captured(project):
         [
             "E * AssertionError: Not audited: update payments.payment 1 amount=2. Captured:",
             "E *   create payments.payment 1 amount=None -> 1*",
+        ]
+    )
+
+
+LEAKS = """
+    import pytest
+    from django.http import HttpResponse
+    from django.urls import path
+    from payments.models import Payment
+
+    urlpatterns = [path("pay/", lambda request: HttpResponse("paid"))]
+
+    @pytest.fixture(autouse=True)
+    def _site(settings):
+        settings.ROOT_URLCONF = __name__
+        settings.MIDDLEWARE = ["audit_log.middleware.AuditMiddleware"]
+"""
+
+
+def test_leaks_example_of_the_documents_runs(project):
+    page = (ROOT / "docs" / "testing.md").read_text()
+    section = page.split("## Looking for leaks", 1)[1]
+    example = section.split("```python", 1)[1].split("```", 1)[0]
+    result = project(textwrap.dedent(LEAKS) + example)
+    result.assert_outcomes(passed=1)
+
+
+def test_leaks_that_a_test_makes_fail_it_at_its_end(project):
+    result = project("""
+        import audit_log
+        from audit_log.events import Target
+        from payments.models import Payment
+
+        def test_sound(audit_leaks, db):
+            Payment.objects.create(note=f"paid with {audit_leaks.secret('card')}")
+
+        def test_leaking(audit_leaks, db):
+            key = audit_leaks.secret("token", through="the key of a thing")
+            audit_log.record("a.b", target=Target(type="a.b", id=key))
+
+        def test_without_secrets(audit_leaks, db):
+            pass
+    """)
+    result.assert_outcomes(passed=3, errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "E *1 of 1 secrets (seed *) were found:",
+            "E *token #1 (* sent through the key of a thing*",
         ]
     )
 

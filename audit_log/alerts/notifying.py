@@ -15,6 +15,7 @@ from django.db import transaction
 from audit_log.alerts.channels import CHANNELS
 from audit_log.alerts.wording import one_line
 from audit_log.models import Alert
+from audit_log.privacy.words import words_of
 from audit_log.recording import losses
 from audit_log.router import ledger_alias
 
@@ -80,7 +81,7 @@ def _open(alert: Alert) -> list[str]:
 
 
 def _failure(alert: Alert, error: Exception) -> dict[str, str]:
-    said = {"error": one_line(f"{type(error).__name__}: {error}")[:_MAX_ERROR]}
+    said = {"error": one_line(words_of(error, _MAX_ERROR))[:_MAX_ERROR]}
     if datetime.now(UTC) - alert.fired_at > _GIVE_UP:
         said["given_up_at"] = _now_text()
         losses.count("alerts_given_up")

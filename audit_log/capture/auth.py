@@ -16,9 +16,10 @@ from audit_log.capture.failures import guarded
 from audit_log.capture.users import cached_user, loaded_session
 from audit_log.conf import get_settings
 from audit_log.events import Actor, Target
+from audit_log.privacy.words import cut
 from audit_log.recording import pending
 from audit_log.recording.people import actor_of, via_of
-from audit_log.recording.targets import target_of
+from audit_log.recording.targets import MAX_LABEL, target_of
 from audit_log.recording.values import clean
 
 _UID: Final = "audit_log.auth"
@@ -124,5 +125,5 @@ def _attempted_name(credentials: dict[str, Any]) -> str | None:
     for key in (get_user_model().USERNAME_FIELD, *_NAMES):
         value = credentials.get(key)
         if isinstance(value, str) and value:
-            return clean(value)[:256]
+            return cut(clean(value), MAX_LABEL)
     return None

@@ -10,6 +10,7 @@ from django.urls import ResolverMatch, resolve
 from audit_log.conf import get_settings
 from audit_log.events import Redaction
 from audit_log.privacy.redaction import MASK, redact_path, sensitive_path
+from audit_log.privacy.words import cut
 from audit_log.recording.values import clean
 
 MAX_PATH: Final = 2048
@@ -72,7 +73,7 @@ def _shown(
             for n, (name, value) in enumerate(captured.items())
         }
     path, marks = redact_path(path, captured, **get_settings().key_names)
-    return clean(path)[:MAX_PATH], marks
+    return _bounded(path), marks
 
 
 def _beginning(path: str) -> tuple[str, list[Redaction]]:
@@ -81,5 +82,9 @@ def _beginning(path: str) -> tuple[str, list[Redaction]]:
     for n, segment in enumerate(segments[:-1], 1):
         if any(segments[n:]) and sensitive_path(segment):
             marks = [Redaction("request.path", "path:sensitive")]
-            return clean("/".join([*segments[:n], MASK]))[:MAX_PATH], marks
-    return clean(path)[:MAX_PATH], []
+            return _bounded("/".join([*segments[:n], MASK])), marks
+    return _bounded(path), []
+
+
+def _bounded(path: str) -> str:
+    return cut(clean(path), MAX_PATH, personal=True)

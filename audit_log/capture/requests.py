@@ -25,7 +25,8 @@ from audit_log.conf import get_settings
 from audit_log.events import Actor, Event, Redaction, Request
 from audit_log.privacy.addresses import ADDRESS_HEADERS, client_address
 from audit_log.privacy.encryption import blind_index
-from audit_log.privacy.redaction import redact_query
+from audit_log.privacy.redaction import CUT_NODES, redact_query
+from audit_log.privacy.words import cut
 from audit_log.recording import buffer, losses
 from audit_log.recording.people import actor_of
 from audit_log.recording.values import clean
@@ -194,7 +195,9 @@ class RequestScope:
         # ASGI has decoded it; WSGI hands bytes over as Latin-1.
         raw = decoded(raw) if isinstance(self.http, WSGIRequest) else clean(raw)
         query, marks = redact_query(raw, **get_settings().key_names)
-        return query[:MAX_PATH], marks
+        if len(query) > MAX_PATH:  # not through a value: half a secret is one that nobody knows
+            query = query[: MAX_PATH + 1].rpartition("&")[0] or CUT_NODES
+        return query, marks
 
     def _body(self) -> tuple[Any, list[Redaction]]:
         form = None if self.body else read_form(self.http)
@@ -208,7 +211,7 @@ class RequestScope:
 
     def _agent(self) -> str | None:
         agent = self.http.META.get("HTTP_USER_AGENT")
-        return decoded(str(agent))[:_MAX_AGENT] if agent else None
+        return cut(decoded(str(agent)), _MAX_AGENT) if agent else None
 
     def _find_session_key(self) -> str | None:
         key = getattr(getattr(self.http, "session", None), "session_key", None)

@@ -15,8 +15,8 @@ from audit_log import signals
 from audit_log.events import Event, encode_again
 from audit_log.exceptions import AuditLogError
 from audit_log.models import Outbox
-from audit_log.privacy.detectors import scrub
-from audit_log.privacy.encryption import fingerprint, key_ring
+from audit_log.privacy.encryption import key_ring
+from audit_log.privacy.words import words_of
 from audit_log.recording import forms, losses, outbox
 from audit_log.recording.explicit import record
 from audit_log.recording.forms import Waiting
@@ -31,10 +31,8 @@ _MAX_REASON: Final = 500
 
 
 def reason_of(error: BaseException) -> str:
-    """Why, for people: an error's text may quote the value it stumbled over, so it is scrubbed."""
-    lines = str(error).splitlines() or [""]
-    text, _ = scrub(clean(lines[0])[:_MAX_REASON], personal=True, fingerprint=fingerprint)
-    return f"{type(error).__name__}: {text}"[:_MAX_REASON]
+    """Why, for people, without what an error quotes of the values it stumbled over."""
+    return clean(words_of(error, _MAX_REASON))
 
 
 def postpone(using: str, id_: int, error: BaseException) -> None:

@@ -29,6 +29,7 @@ from django.db import (
 from audit_log.delivery import outboxes, parking
 from audit_log.delivery.claims import MAX_ROWS, Claim, Relayed, claimable, read_committed
 from audit_log.exceptions import AuditLogError
+from audit_log.privacy.words import tellable
 from audit_log.recording import buffer, losses, spool
 from audit_log.recording.collisions import met_another
 from audit_log.router import ledger_alias
@@ -101,8 +102,10 @@ def _round(using: str) -> Relayed:
         return _retried(partial(_move, using, None))
     except AuditLogError:
         raise  # the ledger itself is damaged: nothing may be added to it
-    except Exception:
-        logger.exception("A claim of batches failed; trying them one by one.")
+    except Exception as error:
+        logger.error(  # noqa: TRY400 - the words of the error may quote a value
+            "A claim of batches failed; trying them one by one.", exc_info=tellable(error)
+        )
     return _one_by_one(using)
 
 

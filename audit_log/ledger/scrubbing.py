@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
+from urllib.parse import quote_plus, unquote_plus
 
 import msgspec
 
@@ -35,7 +36,10 @@ class Contents(msgspec.Struct, gc=False):
     """An event's values. The encoded ones are canonical JSON, and empty where there is nothing."""
 
     actor_id: str | None
+    actor_via: str | None
+    tenant: str | None
     path: str | None
+    query: str
     changes: dict[str, JSON]
     data: dict[str, JSON]
     encoded_changes: bytes
@@ -56,12 +60,12 @@ class Contents(msgspec.Struct, gc=False):
         JSON escapes nothing that a pretest looks for, so encoded text stands for each value.
         """
         encoded = f"{self.encoded_changes.decode()}\n{self.encoded_data.decode()}"
-        return f"{encoded}\n{self.actor_id}\n{self.path}"
+        return f"{encoded}\n{self.actor_id}\n{self.actor_via}\n{self.tenant}\n{self.path}"
 
     @property
     def hidden_text(self) -> str:
         """What is to be sealed, for the detectors."""
-        return f"{self.sealed_actor.decode()}\n{self.sealed_data.decode()}"
+        return f"{self.sealed_actor.decode()}\n{self.sealed_data.decode()}\n{self.query}"
 
 
 def contents_of_all(events: Sequence[Event]) -> list[Contents | Exception]:
@@ -127,6 +131,8 @@ def _contents(event: Event, open_: _Suspects, hidden: _Suspects, encode: _Encode
     scrubbed = _Scrubbed(event, open_, hidden)
     actor, request = event.actor or _NOBODY, event.request or _NO_REQUEST
     actor_id = scrubbed.text(actor.id, "actor.id", sealed=False)
+    actor_via = scrubbed.text(actor.via, "actor.via", sealed=False)
+    tenant = scrubbed.text(event.tenant, "tenant", sealed=False)
     path = scrubbed.text(request.path, "request.path", sealed=False)
     changes, data, sealed_actor, sealed_data = encode(
         scrubbed.open_changes,
@@ -136,7 +142,10 @@ def _contents(event: Event, open_: _Suspects, hidden: _Suspects, encode: _Encode
     )
     return Contents(
         actor_id=actor_id,
+        actor_via=actor_via,
+        tenant=tenant,
         path=path,
+        query=_decoded(request.query),
         changes=scrubbed.open_changes,
         data=scrubbed.open_data,
         encoded_changes=changes,
@@ -145,6 +154,14 @@ def _contents(event: Event, open_: _Suspects, hidden: _Suspects, encode: _Encode
         sealed_data=sealed_data,
         marks=scrubbed.marks,
     )
+
+
+_ENCODED: Final = frozenset("%+")
+
+
+def _decoded(query: str | None) -> str:
+    """A query string for the detectors, if it is not what it says."""
+    return unquote_plus(query) if query and not _ENCODED.isdisjoint(query) else ""
 
 
 class _Scrubbed:
@@ -178,6 +195,21 @@ class _Scrubbed:
         scrubbed, rules = scrub(text, personal=not sealed, fingerprint=fingerprint)
         self.marks += [Redaction(path, rule) for rule in rules]
         return scrubbed
+
+    def query(self, query: str | None, path: str) -> str | None:
+        """The same for a query string: its values are looked at as the view has read them."""
+        if not query or not self._suspects[True]:
+            return query
+        pieces = [self._piece(piece, path) for piece in query.split("&")]
+        return self.text("&".join(pieces), path)
+
+    def _piece(self, piece: str, path: str) -> str:
+        if not _ENCODED.intersection(piece):
+            return piece
+        name, equals, value = piece.partition("=")
+        found = [unquote_plus(name), unquote_plus(value)]
+        left = [self.text(each, path) or "" for each in found]
+        return piece if left == found else equals.join(map(quote_plus, left))
 
     def _split(
         self, name: str, values: dict[str, Any] | None
@@ -221,10 +253,10 @@ class _DataPart(msgspec.Struct, omit_defaults=True, gc=False):
 def _actor_part(scrubbed: _Scrubbed, actor: Actor, request: Request) -> _ActorPart:
     return _ActorPart(
         label=scrubbed.text(actor.label, "actor.label"),
-        email=actor.email,
+        email=scrubbed.text(actor.email, "actor.email"),
         ip=request.ip,
         user_agent=scrubbed.text(request.user_agent, "request.user_agent"),
-        query=scrubbed.text(request.query, "request.query"),
+        query=scrubbed.query(request.query, "request.query"),
         body=scrubbed.value(request.body, "request.body", sealed=True),
         reason=scrubbed.text(scrubbed.event.reason, "reason"),
     )

@@ -69,7 +69,7 @@ _AWS_ID: Final = re.compile(
 )
 _AWS_SECRET: Final = re.compile(
     r"(aws[a-z_. -]{0,24}key[\"']?(?:[ \t]{0,4}(?:=>|[:=])[ \t]{0,4}|[ \t]{1,4})[\"']?)"
-    r"([A-Za-z0-9/+=]{40})(?![A-Za-z0-9/+=])",
+    r"([A-Za-z0-9/+=]{40})(?!/?[A-Za-z0-9+=])",  # a path may go on with a slash
     re.IGNORECASE,
 )
 _URL: Final = re.compile(r"(://[^\s/?#:@\"'<>]{0,256}:)([^\s/?#\"'<>]{1,512})@")

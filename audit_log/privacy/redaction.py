@@ -35,7 +35,8 @@ _DISTINCT: Final = 8
 _SCALARS: Final = (int, float, type(None))
 _PLAIN_SCALARS: Final = frozenset({int, float, bool, type(None)})
 _BLANK: Final = "\ufeff \t\r\n"
-_MAY_BE_JSON: Final = frozenset("{[" + _BLANK)
+_JSON_BEGINS: Final = frozenset('{["')  # also a string, which may hold more JSON
+_MAY_BE_JSON: Final = _JSON_BEGINS | frozenset(_BLANK)
 # A quoted key in text that looks like JSON but is not (cut off, Python's repr, twice encoded).
 _QUOTED_KEY: Final = re.compile(r"""["']([^"'\\\n]{1,64})\\{0,8}["']\s{0,8}:""")
 _PLAIN_KEY: Final = re.compile(r"(?!.*[0-9]{9})[A-Za-z_][\w\[\]-]{0,47}", re.ASCII)
@@ -392,4 +393,4 @@ def _like_json(text: str) -> bool:
     first = text[:1]
     if first in _BLANK:  # also the empty string
         first = text.lstrip(_BLANK)[:1]
-    return first in {"{", "["}
+    return first in _JSON_BEGINS

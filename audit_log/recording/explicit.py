@@ -14,6 +14,7 @@ from audit_log.conf import get_settings
 from audit_log.events import ACTION, OUTCOMES, Actor, Event, Redaction, Target
 from audit_log.privacy.policies import Policy, data_policy
 from audit_log.privacy.redaction import mask, redact
+from audit_log.privacy.words import cut
 from audit_log.recording import buffer, pending
 from audit_log.recording.people import actor_of, via_of
 from audit_log.recording.targets import MAX_ID, MAX_LABEL, target_of
@@ -82,8 +83,12 @@ def as_target(target: Model | Target | None) -> Target | None:
     return Target(
         type=safe_str(target.type),
         id=_text(target.id, MAX_ID),
-        label=_text(target.label, MAX_LABEL),
+        label=_label(target.label),
     )
+
+
+def _label(value: object) -> str | None:
+    return None if value is None else cut(safe_str(value), MAX_LABEL)
 
 
 def _text(value: object, length: int) -> str | None:
@@ -153,12 +158,12 @@ def as_actor(actor: Any) -> Actor:
         return Actor(
             type=safe_str(actor.type),
             id=_text(actor.id, MAX_ID),
-            label=_text(actor.label, MAX_LABEL),
+            label=_label(actor.label),
             email=_text(actor.email, MAX_ID),
             via=_text(actor.via, MAX_ID),
         )
     if isinstance(actor, str):
-        return Actor(type="service", id=_text(actor, MAX_ID), label=_text(actor, MAX_LABEL))
+        return Actor(type="service", id=_text(actor, MAX_ID), label=_label(actor))
     return actor_of(actor)
 
 

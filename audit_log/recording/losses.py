@@ -10,6 +10,7 @@ from collections import Counter
 from typing import Final
 
 from audit_log import forks, signals
+from audit_log.privacy.words import tellable
 
 logger = logging.getLogger("audit_log")
 
@@ -44,10 +45,11 @@ def counts() -> dict[str, int]:
 def warn(reason: str, message: str, *args: object) -> None:
     """Count, and log with the current exception, but not more than once in 30 seconds a reason.
 
-    Receivers of `signals.failed` hear of each.
+    Receivers of `signals.failed` hear of each. The exception may quote the value it stumbled over:
+    what detectors know of that is masked in the log.
     """
-    failing = sys.exc_info()
-    _tell(reason, failing[1])
+    failing = sys.exc_info()[1]
+    _tell(reason, failing)
     now = time.monotonic()
     with _lock:
         _counts[reason] += 1
@@ -55,7 +57,7 @@ def warn(reason: str, message: str, *args: object) -> None:
         if last is not None and now - last < _WARN_EVERY_SECONDS:
             return
         _warned[reason] = now
-    logger.error(message, *args, exc_info=failing if failing[0] is not None else None)
+    logger.error(message, *args, exc_info=None if failing is None else tellable(failing))
 
 
 def _tell(reason: str, error: BaseException | None) -> None:

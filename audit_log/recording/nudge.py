@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from audit_log import forks
 from audit_log.conf import get_settings
+from audit_log.privacy.words import words_of
 from audit_log.recording import losses
 
 logger = logging.getLogger("audit_log")
@@ -28,6 +29,7 @@ _BREAKER_SECONDS: Final = 30.0
 _EXPIRES_SECONDS: Final = 60
 _EXIT_SECONDS: Final = 2.0
 _CONNECT_SECONDS: Final = 0.5
+_MAX_WORDS: Final = 500
 # By kombu's driver type: other transports know no such options, and an unknown one is an error.
 _BOUNDED: Final[dict[str, dict[str, float]]] = {
     "redis": {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "max_retries": 0},
@@ -120,10 +122,9 @@ class _Nudger:
             losses.count("nudge_failed")
             if not self._broken_until:
                 logger.warning(
-                    "The Celery broker took no message (%s: %s). Nothing is lost: the batches "
+                    "The Celery broker took no message (%s). Nothing is lost: the batches "
                     "wait in the outbox for the next sweep.",
-                    type(error).__name__,
-                    error,
+                    words_of(error, _MAX_WORDS),
                 )
             self._broken_until = time.monotonic() + _BREAKER_SECONDS
             self._committed = True

@@ -10,7 +10,8 @@ from django.db.models import Model
 from audit_log.conf import get_settings
 from audit_log.events import Actor
 from audit_log.privacy.encryption import fingerprint
-from audit_log.recording.targets import MAX_ID, target_id, target_type
+from audit_log.privacy.words import cut
+from audit_log.recording.targets import MAX_ID, MAX_LABEL, target_id, target_type
 from audit_log.recording.values import clean, safe_str
 
 
@@ -37,7 +38,7 @@ def _label(user: Any) -> str | None:
         name = get_username() if callable(get_username) else user
     except Exception as error:  # noqa: BLE001 - somebody else's user model
         name = f"<{type(user).__name__}: {type(error).__name__}>"
-    return safe_str(name)[:256] or None
+    return cut(safe_str(name), MAX_LABEL) or None
 
 
 def _email(user: Any) -> str | None:

@@ -12,6 +12,7 @@ from django.db.models import Model
 from audit_log.events import Target
 from audit_log.privacy.encryption import fingerprint
 from audit_log.privacy.policies import key_kind
+from audit_log.privacy.words import cut
 from audit_log.recording.values import plain, safe_str
 
 MAX_LABEL = 256
@@ -63,14 +64,14 @@ def label_of(instance: Model) -> str:
     own, cache = instance.__dict__, instance._state.fields_cache
     if cache:
         held = [(place, tuple(place)) for place in places(instance)]
-        text = safe_str(instance)[:MAX_LABEL]
+        text = cut(safe_str(instance), MAX_LABEL)
         let_go(held)
         return text
     before = tuple(own)
     text = safe_str(instance)
     if cache or len(own) > len(before):
         let_go([(own, before), (cache, ())])
-    return text[:MAX_LABEL]
+    return cut(text, MAX_LABEL)
 
 
 def let_go(held: Iterable[tuple[dict[str, Any], tuple[str, ...]]]) -> None:

@@ -23,6 +23,7 @@ from django.utils.functional import Promise
 from audit_log.events import JSON, Event, Redaction, encode_event, format_time
 from audit_log.exceptions import EncodingError
 from audit_log.privacy.redaction import step
+from audit_log.privacy.words import cut
 
 MAX_DEPTH: Final = 20
 MAX_NODES: Final = 5_000
@@ -263,7 +264,7 @@ def _cut(event: Event, size: int) -> bytes:
         text = holder[key]
         if size <= MAX_EVENT_BYTES - 1024 or len(text) <= _KEPT_CHARACTERS:
             break
-        holder[key] = text[:_KEPT_CHARACTERS] + "…"
+        holder[key] = cut(text, _KEPT_CHARACTERS, personal=not _is_sealed(path, event)) + "…"
         path = path[:MAX_KEY]  # noqa: PLW2901 - as long as a record keeps it
         marks.append({"path": path, "rule": f"cut:{len(text)}:{_sha256(text)}"})
         size -= _encoded_length(text) - _encoded_length(holder[key])
@@ -273,6 +274,12 @@ def _cut(event: Event, size: int) -> bytes:
     if len(encoded) <= MAX_EVENT_BYTES:
         return encoded
     return _stand_in(event, f"The event has {len(encoded)} bytes after cutting.")
+
+
+def _is_sealed(path: str, event: Event) -> bool:
+    if path.startswith(("changes.", "data.")):
+        return ".".join(path.split(".")[:2]) in event.sealed
+    return path not in {"actor.id", "actor.via", "request.path"}
 
 
 def _sha256(text: str) -> str:

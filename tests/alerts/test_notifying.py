@@ -263,6 +263,23 @@ def test_project_s_own_time_limit_is_kept(settings):
     assert email._mailer().timeout == 3
 
 
+def test_what_a_mail_server_quotes_is_kept_without_secrets(fire, settings, monkeypatch, caplog):
+    from audit_log.alerts.channels import email
+
+    words = "no smtp://app:hunter2@host for 4111 1111 1111 1111"
+
+    def refuses() -> None:
+        raise OSError(words)  # a traceback shows the lines of the code
+
+    monkeypatch.setattr(email, "_mailer", refuses)
+    alert = fire()
+    assert notify() == 0
+    said = "OSError: no smtp://app:[MASKED]@host for **** **** **** 1111"
+    assert _state(alert)["error"] == said
+    assert said in caplog.text
+    assert "hunter2" not in caplog.text
+
+
 def test_backend_that_sends_nothing_is_a_failure(fire, settings):
     options = {"fail_silently": True}
     if django.VERSION >= (6, 1):

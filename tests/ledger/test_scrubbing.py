@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -97,3 +98,46 @@ def test_a_mark_is_no_reason_to_refuse_what_only_looks_like_a_nul():
 
 def test_every_column_has_its_place_in_the_statement_of_postgresql():
     assert sorted((*_TEXTS, *_SPELLED, *_NUMBERS, *_JSON, *_BYTES)) == sorted(_EARLY)
+
+
+GITHUB = "ghp_" + "a1B2" * 9
+
+
+def test_what_comes_from_outside_into_open_columns_is_scrubbed():
+    actor = Actor(type="service", id=CARD, via=GITHUB, email=f"{GITHUB}@example.org")
+    (found,) = contents_of_all([an_event(actor=actor, tenant=f"of {CARD}")])
+    assert isinstance(found, Contents)
+    assert found.actor_id == "**** **** **** 1111"
+    assert found.tenant == "of **** **** **** 1111"
+    assert found.actor_via is not None
+    assert found.actor_via.startswith("ghp_[MASKED fp=")
+    assert b"ghp_[MASKED fp=" in found.sealed_actor
+    assert GITHUB.encode() not in found.sealed_actor
+    rules = {(mark.path, mark.rule) for mark in found.marks}
+    assert rules == {
+        ("actor.id", "detector:card"),
+        ("actor.via", "detector:vendor_token"),
+        ("actor.email", "detector:vendor_token"),
+        ("tenant", "detector:card"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "left"),
+    [
+        ("q=4111+1111+1111+1111&p=2", "q=%2A%2A%2A%2A+%2A%2A%2A%2A+%2A%2A%2A%2A+1111&p=2"),
+        ("q=4111%201111%201111%201111", "q=%2A%2A%2A%2A+%2A%2A%2A%2A+%2A%2A%2A%2A+1111"),
+        ("u=postgres%3A%2F%2Fa%3Asecret%40h%2Fx", "u=postgres%3A%2F%2Fa%3A%5BMASKED%5D%40h%2Fx"),
+        (
+            "a=b%20c&4111%201111%201111%201111=1",
+            "a=b%20c&%2A%2A%2A%2A+%2A%2A%2A%2A+%2A%2A%2A%2A+1111=1",
+        ),
+        ("q=4111111111111111", "q=**** **** **** 1111"),
+        ("a=b%20c+d&e", "a=b%20c+d&e"),
+        ("+%zz&&=", "+%zz&&="),
+    ],
+)
+def test_query_string_is_scrubbed_as_the_view_reads_it(query: str, left: str):
+    (found,) = contents_of_all([an_event(request=Request(query=query))])
+    assert isinstance(found, Contents)
+    assert json.loads(found.sealed_actor)["query"] == left

@@ -82,6 +82,11 @@ def scrubbed(text: str, *, personal: bool = True) -> str:
             f"aws_secret_access_key = '[MASKED fp={fingerprint('aws_secret', AWS_SECRET)}]'",
             "aws_secret",
         ),
+        (
+            f"/a/aws_secret_access_key={AWS_SECRET}/",  # a path goes on with a slash
+            f"/a/aws_secret_access_key=[MASKED fp={fingerprint('aws_secret', AWS_SECRET)}]/",
+            "aws_secret",
+        ),
         ("postgres://u:p@ss:w@host/db", "postgres://u:[MASKED]@host/db", "url_credentials"),
         ("redis://:pw@host:6379/0", "redis://:[MASKED]@host:6379/0", "url_credentials"),
         (f"my key:\n{PEM}\nkeep it", "[MASKED]", "private_key"),

@@ -372,3 +372,14 @@ def test_bodies_of_log_in_password_and_token_paths_are_never_read(path: str):
 )
 def test_other_paths_are_not_sensitive(path: str):
     assert not sensitive_path(path)
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_json_in_a_string_in_a_string_is_masked(depth: int):
+    text: Any = {"password": "hunter2"}
+    for _ in range(depth):
+        text = json.dumps(text)
+    value, redactions = redact({"deep": text, "said": '"Hello", he said'}, "data")
+    assert "hunter2" not in json.dumps(value)
+    assert value["said"] == '"Hello", he said'
+    assert [mark.path for mark in redactions] == ["data.deep"]

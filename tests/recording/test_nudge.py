@@ -143,7 +143,7 @@ def test_breaker_opens_warns_once_and_closes_again(
     def send() -> None:
         attempts.append(time.monotonic())
         if broken:
-            raise OSError("refused")
+            raise OSError("refused by amqp://app:hunter2@broker//")
 
     monkeypatch.setattr(nudge, "send", send)
     monkeypatch.setattr(nudge, "_BREAKER_SECONDS", 0.5)
@@ -160,6 +160,7 @@ def test_breaker_opens_warns_once_and_closes_again(
         thread.stop()
     assert all(later - earlier >= 0.5 for earlier, later in itertools.pairwise(attempts))
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "(OSError: refused by amqp://app:[MASKED]@broker//)" in caplog.text
     assert thread._broken_until == 0.0
 
 

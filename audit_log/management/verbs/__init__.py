@@ -17,6 +17,7 @@ NAMES: Final = (
     "checkpoint",
     "verify",
     "search",
+    "scan",
     "alerts",
     "archive",
     "purge",

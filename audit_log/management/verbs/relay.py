@@ -21,6 +21,7 @@ from audit_log.delivery.claims import Relayed
 from audit_log.delivery.relay import relay, relay_everywhere, waiting
 from audit_log.exceptions import AuditLogError
 from audit_log.management.output import Output
+from audit_log.privacy.words import tellable
 
 logger = logging.getLogger("audit_log")
 
@@ -91,9 +92,11 @@ def _loop(using: str | None, interval: float, out: Output) -> Relayed:
             try:
                 close_old_connections()
                 moved = _relay(using, seconds=_ROUND_SECONDS)
-            except (DatabaseError, AuditLogError):
+            except (DatabaseError, AuditLogError) as error:
                 # A server that restarts must not end the loop; it is asked less and less often.
-                logger.exception("The relay failed and will try again.")
+                logger.error(  # noqa: TRY400 - a database quotes the row that it refuses
+                    "The relay failed and will try again.", exc_info=tellable(error)
+                )
                 connections.close_all()
                 pause = min(pause * 2, _MAX_PAUSE_SECONDS)
             else:

@@ -1,7 +1,4 @@
-"""For other people's tests: see what was captured, and store it without a worker.
-
-With pytest, `audit_events` and `assert_audited` are fixtures (`audit_log.pytest_plugin`).
-"""
+"""What was captured: seen as it is made, and stored without a worker."""
 
 from __future__ import annotations
 
