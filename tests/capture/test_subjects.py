@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 
-from audit_log import registry
+from audit_log import conf, registry
 from audit_log.capture.plans import full_plan_of
 from audit_log.events import Event
 from audit_log.exceptions import ConfigurationError
@@ -30,7 +30,7 @@ def subject_of(monkeypatch: pytest.MonkeyPatch) -> Any:
     yield register
     for model in registered:
         registry._registered.pop(model, None)
-    registry.conf.forget()
+    conf.forget()
 
 
 def test_users_are_their_own_subject(audit_events: list[Event]):

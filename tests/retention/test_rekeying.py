@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -359,8 +360,8 @@ def test_unwrapped_key_is_known_for_minutes(
     monkeypatch.setattr("audit_log.privacy.kms.unwrap", refuse)
     assert key_ring().decrypt("data-key", sealed) == b"secret"
     assert asked == []
-    later = encryption.time.monotonic() + encryption._UNWRAPPED_SECONDS + 1
-    monkeypatch.setattr(encryption.time, "monotonic", lambda: later)
+    later = time.monotonic() + encryption._UNWRAPPED_SECONDS + 1
+    monkeypatch.setattr("audit_log.privacy.encryption.time.monotonic", lambda: later)
     with pytest.raises(KeysUnavailable, match="taken away"):
         key_ring().decrypt("data-key", sealed)
 
