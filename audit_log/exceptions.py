@@ -15,6 +15,7 @@ AuditLogError
 ├── InvalidProof            a proof, checkpoint or signature does not hold
 ├── PartDamaged             a part of the archive is not what was written
 ├── RetentionRefused        archive or purge will not go on: why, with numbers, and what to do
+├── ParkedRefused           no such batch is parked, or it may not be discarded
 ├── ErasureRefused          a person will not be erased: why, and what to do
 └── StoreError              the archive's store refused, or could not be reached
     └── AlreadyThere        something stands under that key: stores never overwrite
@@ -87,6 +88,10 @@ class PartDamaged(AuditLogError):
 
 class RetentionRefused(AuditLogError):
     """Archive or purge will not go on: why, with numbers, and what to do."""
+
+
+class ParkedRefused(AuditLogError):
+    """No such batch is parked, or it may not be discarded."""
 
 
 class ErasureRefused(AuditLogError):

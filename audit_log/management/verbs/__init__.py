@@ -14,6 +14,7 @@ from audit_log.management.output import Output
 NAMES: Final = (
     "status",
     "relay",
+    "parked",
     "checkpoint",
     "verify",
     "search",
