@@ -12,6 +12,7 @@ import json
 import re
 import string
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 from audit_log.privacy import numbering
@@ -27,18 +28,54 @@ def no_fingerprint(_kind: str, _value: str) -> str:
     return "00000000"
 
 
-def by_pattern(
-    pattern: re.Pattern[str], replace: Callable[[re.Match[str], Fingerprint], str | None]
-) -> Finder:
+# What this app leaves in place of what it found.
+MASKS: Final = re.compile(
+    r"\[MASKED(?::[a-z0-9_]{1,40}+)?(?: fp=[0-9a-f]{8})?\]"
+    r"|\[JWT alg=[A-Za-z0-9+_-]{0,20}+ fp=[0-9a-f]{8}\]"
+)
+_LONGEST_MASK: Final = 70
+_HIDING: Final = frozenset("*…")
+
+
+@dataclass(frozen=True, slots=True)
+class ByPattern:
     """A finder that replaces each match by what `replace` makes of it, unless that is None."""
 
-    def find(text: str, start: int, stop: int, fingerprint: Fingerprint) -> Iterator[Span]:
-        for match in pattern.finditer(text, start, stop):
-            replacement = replace(match, fingerprint)
+    pattern: re.Pattern[str]
+    replace: Callable[[re.Match[str], Fingerprint], str | None]
+
+    def __call__(
+        self, text: str, start: int, stop: int, fingerprint: Fingerprint
+    ) -> Iterator[Span]:
+        for match in self.pattern.finditer(text, start, stop):
+            replacement = self.replace(match, fingerprint)
             if replacement is not None and replacement != match[0]:
                 yield match.start(), match.end(), replacement
 
-    return find
+
+def by_name(name: str, pattern: re.Pattern[str]) -> ByPattern:
+    """A finder that leaves `[MASKED:name fp=…]`, always as wide, and nothing inside a mask."""
+
+    def replaced(match: re.Match[str], fingerprint: Fingerprint) -> str | None:
+        start, end = match.span()
+        around = MASKS.finditer(match.string, max(0, start - _LONGEST_MASK), end + _LONGEST_MASK)
+        if any(mask.start() <= start and end <= mask.end() for mask in around):
+            return None
+        return f"[MASKED:{name} fp={fingerprint(name, match[0])}]"
+
+    return ByPattern(pattern, replaced)
+
+
+def still_holds(replacement: str, found: str) -> bool:
+    """Whether what was found can be read in what is to stand for it, whatever is between."""
+    if replacement == found and (_HIDING.intersection(found) or MASKS.search(found)):
+        return False  # a mask that was found again
+    hidden = _squashed(found)
+    return bool(hidden) and hidden in _squashed(MASKS.sub("", replacement))
+
+
+def _squashed(text: str) -> str:
+    return "".join(filter(str.isalnum, text)).casefold()
 
 
 # --- secrets ---
@@ -119,7 +156,7 @@ def _scheme(match: re.Match[str], fingerprint: Fingerprint) -> str | None:
     return f"{scheme} [MASKED fp={fingerprint(scheme.lower(), credentials)}]"
 
 
-find_scheme: Final = by_pattern(_SCHEME, _scheme)
+find_scheme: Final = ByPattern(_SCHEME, _scheme)
 
 
 def _is_basic(credentials: str) -> bool:
@@ -138,28 +175,28 @@ def _vendor(match: re.Match[str], fingerprint: Fingerprint) -> str:
     return f"{prefix}[MASKED fp={fingerprint('vendor', match[0])}]"
 
 
-find_vendor: Final = by_pattern(_VENDOR, _vendor)
+find_vendor: Final = ByPattern(_VENDOR, _vendor)
 
 
 def _aws_id(match: re.Match[str], _fingerprint: Fingerprint) -> str:
     return f"{match[1][:4]}…{match[1][-4:]}"
 
 
-find_aws_id: Final = by_pattern(_AWS_ID, _aws_id)
+find_aws_id: Final = ByPattern(_AWS_ID, _aws_id)
 
 
 def _aws_secret(match: re.Match[str], fingerprint: Fingerprint) -> str:
     return f"{match[1]}[MASKED fp={fingerprint('aws_secret', match[2])}]"
 
 
-find_aws_secret: Final = by_pattern(_AWS_SECRET, _aws_secret)
+find_aws_secret: Final = ByPattern(_AWS_SECRET, _aws_secret)
 
 
 def _url(match: re.Match[str], _fingerprint: Fingerprint) -> str:
     return f"{match[1]}{MASK}@"
 
 
-find_url: Final = by_pattern(_URL, _url)
+find_url: Final = ByPattern(_URL, _url)
 
 
 # --- card numbers ---
@@ -282,7 +319,7 @@ def _ssn(match: re.Match[str], _fingerprint: Fingerprint) -> str:
     return f"{match[0][:-digits]}***-**-{match[0][-4:]}"
 
 
-find_ssn: Final = by_pattern(_SSN, _ssn)
+find_ssn: Final = ByPattern(_SSN, _ssn)
 
 
 def _email(match: re.Match[str], _fingerprint: Fingerprint) -> str:
@@ -290,7 +327,7 @@ def _email(match: re.Match[str], _fingerprint: Fingerprint) -> str:
     return f"{first}***@{match[2]}"
 
 
-find_email: Final = by_pattern(_EMAIL, _email)
+find_email: Final = ByPattern(_EMAIL, _email)
 
 
 def _phone(match: re.Match[str], _fingerprint: Fingerprint) -> str | None:
@@ -300,4 +337,4 @@ def _phone(match: re.Match[str], _fingerprint: Fingerprint) -> str | None:
     return f"+{numbering.calling_code(digits)} *** *** {digits[-4:]}"
 
 
-find_phone: Final = by_pattern(_PHONE, _phone)
+find_phone: Final = ByPattern(_PHONE, _phone)
