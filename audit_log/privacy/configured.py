@@ -25,7 +25,7 @@ from audit_log.privacy.detectors import (
     checked_name,
     take_from,
 )
-from audit_log.privacy.patterns import ByPattern
+from audit_log.privacy.finders import ByPattern
 
 _OFF: Final = "-"
 

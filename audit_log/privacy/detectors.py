@@ -18,9 +18,9 @@ from typing import Final
 
 from audit_log.events import JSON, Redaction
 from audit_log.exceptions import ConfigurationError
-from audit_log.privacy import patterns
+from audit_log.privacy import finders, patterns
 from audit_log.privacy.backtracking import Refused, required_text, weigh
-from audit_log.privacy.patterns import Finder, Fingerprint, Span
+from audit_log.privacy.finders import Finder, Fingerprint, Span
 from audit_log.privacy.redaction import Notes, step
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Detector:
         mark = required_text(compiled) if pretest is None else _checked_mark(name, pretest)
         ignoring = pretest is not None and compiled.flags & re.IGNORECASE
         asked = _any_case(mark.lower()) if ignoring else _any_of(mark)
-        return cls(name, asked, patterns.by_name(name, compiled), personal)
+        return cls(name, asked, finders.by_name(name, compiled), personal)
 
 
 def checked_name(name: object) -> str:
@@ -223,7 +223,7 @@ def detect(
     text: str, *, personal: bool, detectors: tuple[Detector, ...] | None = None
 ) -> tuple[str, ...]:
     """The rules that would fire: a last look before a record is written, and the dry run."""
-    return scrub(text, personal=personal, fingerprint=patterns.no_fingerprint, detectors=detectors)[
+    return scrub(text, personal=personal, fingerprint=finders.no_fingerprint, detectors=detectors)[
         1
     ]
 
@@ -235,7 +235,7 @@ def _replaced(detector: Detector, text: str, fingerprint: Fingerprint) -> str:
         if end > len(text):
             raise ValueError("A span ends behind the text.")
         # Ours may keep a part, and what they keep is tested.
-        if detector.name not in BUILT_IN and patterns.still_holds(replacement, text[start:end]):
+        if detector.name not in BUILT_IN and finders.still_holds(replacement, text[start:end]):
             raise ValueError("What stands for what was found still holds it.")
         pieces += text[done:start], replacement
         done = end

@@ -1,8 +1,7 @@
 """What secrets and personal data look like: the patterns and checks behind `detectors`.
 
-Every pattern is linear: quantifiers are bounded and not nested, or possessive. A finder takes
-(text, start, stop, fingerprint) and yields (start, end, replacement) for what it finds in that part
-of the text; it may look at what stands around.
+Every pattern is linear: quantifiers are bounded and not nested, or possessive. Each is made into a
+finder (`finders`).
 """
 
 from __future__ import annotations
@@ -12,71 +11,11 @@ import json
 import re
 import string
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 from audit_log.privacy import numbering
+from audit_log.privacy.finders import ByPattern, Fingerprint, Span, no_fingerprint
 from audit_log.privacy.redaction import MASK
-
-Fingerprint = Callable[[str, str], str]
-Span = tuple[int, int, str]
-Finder = Callable[[str, int, int, Fingerprint], Iterator[Span]]
-
-
-def no_fingerprint(_kind: str, _value: str) -> str:
-    """Stand in for a fingerprint where only the finding counts."""
-    return "00000000"
-
-
-# What this app leaves in place of what it found.
-MASKS: Final = re.compile(
-    r"\[MASKED(?::[a-z0-9_]{1,40}+)?(?: fp=[0-9a-f]{8})?\]"
-    r"|\[JWT alg=[A-Za-z0-9+_-]{0,20}+ fp=[0-9a-f]{8}\]"
-)
-_LONGEST_MASK: Final = 70
-_HIDING: Final = frozenset("*…")
-
-
-@dataclass(frozen=True, slots=True)
-class ByPattern:
-    """A finder that replaces each match by what `replace` makes of it, unless that is None."""
-
-    pattern: re.Pattern[str]
-    replace: Callable[[re.Match[str], Fingerprint], str | None]
-
-    def __call__(
-        self, text: str, start: int, stop: int, fingerprint: Fingerprint
-    ) -> Iterator[Span]:
-        for match in self.pattern.finditer(text, start, stop):
-            replacement = self.replace(match, fingerprint)
-            if replacement is not None and replacement != match[0]:
-                yield match.start(), match.end(), replacement
-
-
-def by_name(name: str, pattern: re.Pattern[str]) -> ByPattern:
-    """A finder that leaves `[MASKED:name fp=…]`, always as wide, and nothing inside a mask."""
-
-    def replaced(match: re.Match[str], fingerprint: Fingerprint) -> str | None:
-        start, end = match.span()
-        around = MASKS.finditer(match.string, max(0, start - _LONGEST_MASK), end + _LONGEST_MASK)
-        if any(mask.start() <= start and end <= mask.end() for mask in around):
-            return None
-        return f"[MASKED:{name} fp={fingerprint(name, match[0])}]"
-
-    return ByPattern(pattern, replaced)
-
-
-def still_holds(replacement: str, found: str) -> bool:
-    """Whether what was found can be read in what is to stand for it, whatever is between."""
-    if replacement == found and (_HIDING.intersection(found) or MASKS.search(found)):
-        return False  # a mask that was found again
-    hidden = _squashed(found)
-    return bool(hidden) and hidden in _squashed(MASKS.sub("", replacement))
-
-
-def _squashed(text: str) -> str:
-    return "".join(filter(str.isalnum, text)).casefold()
-
 
 # --- secrets ---
 
@@ -235,7 +174,7 @@ def find_card(text: str, start: int, stop: int, _fingerprint: Fingerprint) -> It
     for match in _CARD.finditer(text, start, stop):
         length = _card_in(match[1])
         end = match.start() + length
-        if length and not _is_identifier(text, match.start(), end):
+        if length and not is_identifier(text, match.start(), end):
             yield match.start(), end, f"**** **** **** {_compact(match[1][:length])[-4:]}"
 
 
@@ -254,7 +193,7 @@ def _compact(number: str) -> str:
     return number.replace(" ", "").replace("-", "")
 
 
-def _is_identifier(text: str, start: int, end: int) -> bool:
+def is_identifier(text: str, start: int, end: int) -> bool:
     """Whether these digits are part of a UUID, a hex digest, a fraction or an IBAN."""
     low, high = max(0, start - _AROUND), min(len(text), end + _AROUND)
     around = [
@@ -277,6 +216,12 @@ def like_iban(text: str) -> bool:
 def like_ssn(text: str) -> bool:
     """Nine digits, whatever spaces and dashes are between them."""
     return b"0" * 9 in _shape(text, b" -")
+
+
+def like_number(digits: int) -> Callable[[str], bool]:
+    """A pretest for so many digits, whatever spaces, dashes and dots are between them."""
+    wanted = b"0" * digits
+    return lambda text: wanted in _shape(text, b" -.")
 
 
 _IBAN: Final = re.compile(
