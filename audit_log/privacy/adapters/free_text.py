@@ -56,9 +56,10 @@ def for_language(
             f"It needs spaCy's model {model!r}, which it does not fetch by itself: install it "
             "(spacy.io/models), or name a folder."
         )
-    if _NETWORKED.intersection(entities):
+    networked = sorted(_NETWORKED.intersection(entities))
+    if networked:
         raise ConfigurationError(
-            f"It does not look for {', '.join(sorted(_NETWORKED))}: presidio asks the network "
+            f"It does not look for {', '.join(networked)}: presidio asks the network "
             "about these, and the built-in detectors find them."
         )
     return over(lambda: _engine(language, model), language, entities)
