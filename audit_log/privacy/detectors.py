@@ -124,7 +124,8 @@ def _any_case(*marks: str) -> Callable[[str], bool]:
 
 _VENDORS: Final = (
     *("gho_", "ghp_", "ghs_", "ghu_", "ghr_", "github_pat_", "glpat-", "xox"),
-    *("k_live_", "k_test_", "AIza", "SG.", "npm_", "pypi-"),
+    *("k_live_", "k_test_", "AIza", "SG.", "npm_", "pypi-", "whsec_", "hf_", "shp", "dop_v1_"),
+    *("GOCSPX-", "ya29.", "sk-ant-", "sk-proj-", "sq0", "xapp-", "hvs.", "dckr_pat_"),
 )
 
 DETECTORS: Final = (
@@ -133,7 +134,7 @@ DETECTORS: Final = (
     Detector("bearer", _any_case("bearer", "basic", "token"), patterns.find_scheme),
     Detector("vendor_token", _any_of(*_VENDORS), patterns.find_vendor),
     Detector("aws_key", _any_of("AKIA", "ASIA", "ABIA", "ACCA", "A3T"), patterns.find_aws_id),
-    Detector("aws_secret", _any_case("aws"), patterns.find_aws_secret),
+    Detector("aws_secret", _any_case("aws", "access"), patterns.find_aws_secret),
     Detector("url_credentials", _any_of("://"), patterns.find_url),
     # Before cards: the digits of an IBAN can pass for one.
     Detector("iban", patterns.like_iban, patterns.find_iban, personal=True),

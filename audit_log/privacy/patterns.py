@@ -11,6 +11,7 @@ import json
 import re
 import string
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any, Final
 
 from audit_log.privacy import numbering
@@ -38,13 +39,17 @@ _VENDOR: Final = re.compile(
     r"|(xox[abprs]-)[A-Za-z0-9-]{10,255}"
     r"|([sr]k_(?:live|test)_)[A-Za-z0-9]{16,255}"
     r"|(SG\.)[A-Za-z0-9_-]{16,64}\.[A-Za-z0-9_-]{16,64}"
+    r"|(whsec_|hf_)[A-Za-z0-9]{20,255}"
+    r"|(shp(?:at|ca|pa|ss)_|dop_v1_)[a-f0-9]{20,255}"
+    r"|(GOCSPX-|ya29\.|sk-ant-|sk-proj-|sq0[ac][ts]p-|xapp-|hvs\.|dckr_pat_)[A-Za-z0-9_-]{20,255}"
     r")"
 )
 _AWS_ID: Final = re.compile(
     r"(?<![A-Za-z0-9])((?:AKIA|ASIA|ABIA|ACCA|A3T[A-Z0-9])[A-Z0-9]{16})(?![A-Za-z0-9])"
 )
 _AWS_SECRET: Final = re.compile(
-    r"(aws[a-z_. -]{0,24}key[\"']?(?:[ \t]{0,4}(?:=>|[:=])[ \t]{0,4}|[ \t]{1,4})[\"']?)"
+    r"((?:aws[a-z_. -]{0,24}key|secret_?access_?key)[\"']?"
+    r"(?:[ \t]{0,4}(?:=>|[:=])[ \t]{0,4}|[ \t]{1,4})[\"']?)"
     r"([A-Za-z0-9/+=]{40})(?![A-Za-z0-9/+=])",
     re.IGNORECASE,
 )
@@ -89,13 +94,21 @@ def _scheme(match: re.Match[str], fingerprint: Fingerprint) -> str | None:
         secret = _is_basic(credentials)
     else:
         # Both are also words of prose, where other long words follow them.
-        secret = len(credentials) >= _LONG or any(map(str.isdigit, credentials))
+        secret = any(map(str.isdigit, credentials)) or (
+            len(credentials) >= _LONG and (scheme.lower() == "bearer" or _is_mixed(credentials))
+        )
     if not secret:
         return None
     return f"{scheme} [MASKED fp={fingerprint(scheme.lower(), credentials)}]"
 
 
 find_scheme: Final = ByPattern(_SCHEME, _scheme)
+
+
+def _is_mixed(credentials: str) -> bool:
+    """Whether letters change their case oftener than in a name: `token=request.session.get_new`."""
+    changes = sum(first.isupper() != second.isupper() for first, second in pairwise(credentials))
+    return changes * 3 > len(credentials)
 
 
 def _is_basic(credentials: str) -> bool:
@@ -140,6 +153,10 @@ find_url: Final = ByPattern(_URL, _url)
 
 # --- card numbers ---
 
+# No-break spaces come with what is copied from documents.
+_BLANKS: Final = " \u00a0\u202f"
+_SEPARATORS: Final = str.maketrans("", "", f"{_BLANKS}.-")
+_SEPARATING: Final = f"{_BLANKS}.-".encode()
 
 # Digits as 0 and letters as a: what is searched for is then one string of bytes.
 _SHAPE: Final = bytes.maketrans(
@@ -152,13 +169,17 @@ def _shape(text: str, without: bytes = b"") -> bytes:
 
 
 def like_card(text: str) -> bool:
-    """Thirteen digits, whatever spaces and dashes are between them."""
-    return b"0" * 13 in _shape(text, b" -")
+    """Thirteen digits, whatever spaces, dashes and dots are between them."""
+    return b"0" * 13 in _shape(text, _SEPARATING)
 
 
 _CARD: Final = re.compile(
     # Not after "**** ": those are the last four of a card that is already masked.
-    r"(?<![0-9])(?<!\*\*\*\* )(?=([2-6](?:[ -]?[0-9]){12,18})(?![0-9]))"
+    r"(?<![0-9])(?<!\*\*\*\* )(?<!0[xX])(?=("
+    rf"[2-6](?:[{_BLANKS}-]?[0-9]){{12,18}}"
+    # With dots in groups alone: a number with one is a decimal.
+    r"|[2-6][0-9]{3}(?:(?:\.[0-9]{4}){2,3}\.[0-9]{1,4}|\.[0-9]{6}\.[0-9]{4,5})"
+    r")(?![0-9]))"
 )
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _DATE: Final = re.compile(
@@ -190,7 +211,7 @@ def _card_in(candidate: str) -> int:
 
 
 def _compact(number: str) -> str:
-    return number.replace(" ", "").replace("-", "")
+    return number.translate(_SEPARATORS)
 
 
 def is_identifier(text: str, start: int, end: int) -> bool:
@@ -226,16 +247,27 @@ def like_number(digits: int) -> Callable[[str], bool]:
 
 _IBAN: Final = re.compile(
     r"(?<![A-Za-z0-9])(?="
-    r"([A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]){11,32}|[A-Za-z]{2}[0-9]{2}[A-Za-z0-9]{11,29}))"
+    rf"([A-Z]{{2}}[0-9]{{2}}(?:[{_BLANKS}-]?[A-Z0-9]){{11,32}}"
+    r"|[A-Za-z]{2}[0-9]{2}[A-Za-z0-9]{11,29}))"
 )
 _SSN: Final = re.compile(
-    r"(?<![\w-])(?!000|666|9)[0-9]{3}([- ])(?!00)[0-9]{2}\1(?!0000)[0-9]{4}(?![\w-])"
+    r"(?<![\w+-])(?!000|666|9)[0-9]{3}"
+    # With spaces, no part of a longer number, such as a telephone's.
+    r"(?:-(?!00)[0-9]{2}-(?!0000)[0-9]{4}|(?<![0-9] ...) (?!00)[0-9]{2} (?!0000)[0-9]{4}(?! [0-9]))"
+    r"(?![\w-])"
     # Nine digits in a row are one only where the text says so.
     r"|(?i:(?<![a-z])(?:ssn|social security(?: (?:number|no\.?))?)[^\w]{1,4})"
     r"(?!000|666|9)[0-9]{3}(?!00)[0-9]{2}(?!0000)[0-9]{4}(?!\w)"
 )
-_EMAIL: Final = re.compile(r"([\w.%+-]{1,64})@((?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24})(?![\w-])")
-_PHONE: Final = re.compile(r"(?<![\w+])\+([1-9](?:[ .()/-]{0,2}[0-9]){7,14})(?![0-9])")
+_EMAIL: Final = re.compile(
+    r"([\w.%+-]{1,64})@((?:[\w-]{1,63}\.){1,8}(?:xn--[A-Za-z0-9-]{2,59}|[^\W\d_]{2,24}))(?![\w-])"
+)
+# `icon@2x.png`, `package@1.2.3-rc.beta`
+_NO_HOST: Final = re.compile(
+    r"[1-9]x\.(?:png|jpe?g|gif|webp|avif|svg)|[0-9]{1,5}\.[0-9]{1,5}\.", re.IGNORECASE
+)
+_PHONE: Final = re.compile(rf"(?<![\w+])\+([1-9](?:[{_BLANKS}.()/-]{{0,2}}[0-9]){{7,14}})(?![0-9])")
+_DECIMAL: Final = re.compile(r"[0-9]{4,}\.[0-9]{1,2}")
 
 
 def find_iban(text: str, start: int, stop: int, _fingerprint: Fingerprint) -> Iterator[Span]:
@@ -260,14 +292,16 @@ def _behind(candidate: str, wanted: int) -> int:
 
 
 def _ssn(match: re.Match[str], _fingerprint: Fingerprint) -> str:
-    digits = 11 if match[1] else 9
+    digits = 11 if match[0][-5] in "- " else 9
     return f"{match[0][:-digits]}***-**-{match[0][-4:]}"
 
 
 find_ssn: Final = ByPattern(_SSN, _ssn)
 
 
-def _email(match: re.Match[str], _fingerprint: Fingerprint) -> str:
+def _email(match: re.Match[str], _fingerprint: Fingerprint) -> str | None:
+    if _NO_HOST.match(match[2]):
+        return None
     first = match[1][0] if len(match[1]) > 1 else ""
     return f"{first}***@{match[2]}"
 
@@ -277,7 +311,7 @@ find_email: Final = ByPattern(_EMAIL, _email)
 
 def _phone(match: re.Match[str], _fingerprint: Fingerprint) -> str | None:
     digits = "".join(filter(str.isdecimal, match[1]))
-    if _DATE.search(match[1]):
+    if _DATE.search(match[1]) or _DECIMAL.fullmatch(match[1]):
         return None
     return f"+{numbering.calling_code(digits)} *** *** {digits[-4:]}"
 

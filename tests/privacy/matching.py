@@ -71,8 +71,10 @@ class Counting:
     def _greedy(self, least: int, most: int, body: Any, place: int) -> Iterator[int]:
         if most:
             for behind in self._all(body, place):
-                if behind > place:
+                if behind > place or least:
                     yield from self._greedy(max(least - 1, 0), most - 1, body, behind)
+                else:  # of nothing there is one
+                    yield behind
         if not least:
             yield place
 
@@ -81,7 +83,7 @@ class Counting:
             yield place
         if most:
             for behind in self._all(body, place):
-                if behind > place:
+                if behind > place or least:
                     yield from self._lazy(max(least - 1, 0), most - 1, body, behind)
 
     @staticmethod
@@ -106,7 +108,7 @@ def _is_one(op: Any, argument: Any, sign: str) -> bool:
     if op is sre.IN:
         if argument[0][0] is sre.NEGATE:
             return not _is_one(op, argument[1:], sign)
-        return any(_is_one(*member, sign) for member in argument)
+        return any(_is_one(kind, value, sign) for kind, value in argument)
     if op is sre.CATEGORY:
         return re.match(_CATEGORIES[argument], sign) is not None
     first, last = argument if op is sre.RANGE else (argument, argument)

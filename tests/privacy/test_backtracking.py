@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
@@ -117,8 +118,7 @@ def test_our_own_patterns_would_be_taken():
                 weigh(detector.find.pattern, longest=OVERLAP)
             except Refused:
                 refused.add(detector.name)
-    # Credentials of 8,192 characters behind one of three words; one sign that has to come again.
-    assert refused == {"bearer", "ssn"}
+    assert refused == {"bearer"}  # credentials of 8,192 characters behind one of three words
 
 
 atoms = st.sampled_from(["a", "b", "-", "[ab]", "[^a]", r"\w", r"\W", ".", "[a-b-]", r"[\d-]"])
@@ -130,12 +130,22 @@ def _groups(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     sequences = st.lists(inner | places, min_size=1, max_size=3).map("".join)
     branches = st.lists(sequences, min_size=1, max_size=3).map("|".join)
     opened = st.sampled_from(["(?:", "(?>", "("])
-    return st.tuples(opened, branches, st.just(")"), quantifiers).map("".join)
+    # Of lazy repeats of what may be nothing, each Python makes something else.
+    greedy = quantifiers.filter(lambda quantifier: not quantifier.endswith("}?"))
+    return st.tuples(opened, branches, st.just(")"), greedy).map("".join)
 
 
 pieces = st.recursive(st.tuples(atoms, quantifiers).map("".join), _groups, max_leaves=8)
 generated = st.lists(pieces | places, min_size=1, max_size=4).map("".join)
 runs = st.lists(st.sampled_from(["a", "b", "-", "aaaa", "abab", "a-a-", "\n"]), max_size=8)
+
+
+def weighed(pattern: str) -> Any:
+    """The weight, or None of what is refused."""
+    try:
+        return weigh(re.compile(pattern), longest=OVERLAP)
+    except Refused:
+        return None
 
 
 @given(generated, runs.map("".join))
