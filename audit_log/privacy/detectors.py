@@ -117,6 +117,11 @@ def _any_of(*marks: str) -> Callable[[str], bool]:
     return pretest
 
 
+def _token_of(*marks: str) -> Callable[[str], bool]:
+    found = _any_of(*marks)
+    return lambda text: patterns.like_token(text) and found(text)
+
+
 def _any_case(*marks: str) -> Callable[[str], bool]:
     found = _any_of(*marks)
     return lambda text: found(text.lower())
@@ -132,8 +137,8 @@ DETECTORS: Final = (
     Detector("private_key", _any_of("-----BEGIN"), patterns.find_private_key),
     Detector("jwt", _any_of("eyJ"), patterns.find_jwt),
     Detector("bearer", _any_case("bearer", "basic", "token"), patterns.find_scheme),
-    Detector("vendor_token", _any_of(*_VENDORS), patterns.find_vendor),
-    Detector("aws_key", _any_of("AKIA", "ASIA", "ABIA", "ACCA", "A3T"), patterns.find_aws_id),
+    Detector("vendor_token", _token_of(*_VENDORS), patterns.find_vendor),
+    Detector("aws_key", _token_of("AKIA", "ASIA", "ABIA", "ACCA", "A3T"), patterns.find_aws_id),
     Detector("aws_secret", _any_case("aws", "access"), patterns.find_aws_secret),
     Detector("url_credentials", _any_of("://"), patterns.find_url),
     # Before cards: the digits of an IBAN can pass for one.

@@ -56,6 +56,19 @@ _AWS_SECRET: Final = re.compile(
 _URL: Final = re.compile(r"(://[^\s/?#:@\"'<>]{0,256}:)([^\s/?#\"'<>]{1,512})@")
 
 
+_TOKEN_SIGNS: Final = (string.digits + string.ascii_letters + "_-").encode()
+_WORD: Final = bytes.maketrans(_TOKEN_SIGNS, b"a" * len(_TOKEN_SIGNS))
+_TOKEN: Final = b"a" * 15
+
+
+def like_token(text: str) -> bool:
+    """Fifteen letters, digits, dashes and underscores in a row: no vendor's token is shorter.
+
+    One look at what is rare takes less time than one for each of their beginnings.
+    """
+    return _TOKEN in text.encode(errors="replace").translate(_WORD)
+
+
 def find_private_key(
     text: str, start: int, _stop: int, _fingerprint: Fingerprint
 ) -> Iterator[Span]:
