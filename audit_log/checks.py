@@ -21,6 +21,12 @@ from audit_log.conf.retention import Archive
 from audit_log.exceptions import ConfigurationError
 from audit_log.models import Outbox, Record
 from audit_log.privacy import configured
+from audit_log.privacy.key_checks import (
+    check_keys,
+    check_made_up_keys,
+    check_wrapped_keys,
+    readable,
+)
 
 _MIDDLEWARE = "audit_log.middleware.AuditMiddleware"
 _ROUTER = "audit_log.router.AuditRouter"
@@ -40,6 +46,8 @@ def register() -> None:
     checks.register(check_alerts, Tags.compatibility)
     checks.register(check_triggers, Tags.models)
     checks.register(check_installed_triggers, Tags.database)
+    checks.register(check_wrapped_keys, Tags.compatibility)
+    checks.register(check_made_up_keys, Tags.security, deploy=True)
     checks.register(check_keys, Tags.security, deploy=True)
 
 
@@ -64,7 +72,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 
 def check_fields(**_: Any) -> list[CheckMessage]:
     """audit_log.E003: audited() names a field that the model does not have."""
-    known = apps.get_models() if _readable() else ()
+    known = apps.get_models() if readable() else ()
     return [message for model in known for message in _check_model(model)]
 
 
@@ -85,7 +93,8 @@ def _check_model(model: type[models.Model]) -> list[CheckMessage]:
         for name in sorted(listed - names - columns)
     ]
     subject = options.subject
-    if subject is not None and not (subject in columns or hasattr(model, subject)):
+    first = subject.partition(".")[0] if isinstance(subject, str) else None
+    if first is not None and not (first in columns or hasattr(model, first)):
         wrong.append(
             f"audited() of {label} has subject={subject!r}, which is neither a field nor an "
             "attribute."
@@ -93,18 +102,9 @@ def _check_model(model: type[models.Model]) -> list[CheckMessage]:
     return [Error(text, hint=hint, obj=model, id="audit_log.E003") for text in wrong]
 
 
-def _readable() -> bool:
-    """Whether there are settings to check by; where not, E001 says so."""
-    try:
-        conf.get_settings()
-    except ConfigurationError:
-        return False
-    return True
-
-
 def check_patterns(**_: Any) -> list[CheckMessage]:
     """audit_log.E004: a pattern of MODELS, EXCLUDE_MODELS, *_FIELDS or ALERTS matches nothing."""
-    if not _readable():
+    if not readable():
         return []
     settings = conf.get_settings()
     labels = [model._meta.label_lower for model in apps.get_models()]
@@ -188,7 +188,7 @@ def check_middleware(**_: Any) -> list[CheckMessage]:
 
 def check_databases(**_: Any) -> list[CheckMessage]:
     """audit_log.E007: the ledger is not routed to DATABASE. W006: changes without an outbox."""
-    return [*_check_ledger(), *_check_outboxes()] if _readable() else []
+    return [*_check_ledger(), *_check_outboxes()] if readable() else []
 
 
 def _check_ledger() -> list[CheckMessage]:
@@ -248,7 +248,7 @@ def check_isolation(**_: Any) -> list[CheckMessage]:
 
 def check_archive(**_: Any) -> list[CheckMessage]:
     """audit_log.E006: ARCHIVE is a bucket, and boto3 is not installed."""
-    archive = conf.get_settings().archive if _readable() else None
+    archive = conf.get_settings().archive if readable() else None
     if not isinstance(archive, Archive) or archive.scheme != "s3" or find_spec("boto3"):
         return []
     return [
@@ -263,7 +263,7 @@ def check_archive(**_: Any) -> list[CheckMessage]:
 
 def check_alerts(**_: Any) -> list[CheckMessage]:
     """audit_log.W005: an alert is to be mailed, and there is nobody to mail it to."""
-    if not _readable() or conf.admins():
+    if not readable() or conf.admins():
         return []
     return [
         Warning(
@@ -280,7 +280,7 @@ def check_alerts(**_: Any) -> list[CheckMessage]:
 def check_triggers(**_: Any) -> list[CheckMessage]:
     """audit_log.E008: capture="triggers" cannot be. W007: it is not, for want of PostgreSQL."""
     found: list[CheckMessage] = []
-    for model in apps.get_models() if _readable() else ():
+    for model in apps.get_models() if readable() else ():
         try:
             options = registry.options_for(model)
         except ConfigurationError:
@@ -329,7 +329,7 @@ def _children(model: type[models.Model]) -> list[type[models.Model]]:
 def check_installed_triggers(databases: Any = None, **_: Any) -> list[CheckMessage]:
     """audit_log.W008: triggers are missing, outdated, disabled or on a table nobody asked for."""
     found: list[CheckMessage] = []
-    for alias in databases or () if _readable() else ():
+    for alias in databases or () if readable() else ():
         if connections[alias].vendor != "postgresql" or not watched_models(alias):
             continue
         try:
@@ -346,31 +346,4 @@ def check_installed_triggers(databases: Any = None, **_: Any) -> list[CheckMessa
                     id="audit_log.W008",
                 )
             )
-    return found
-
-
-def check_keys(**_: Any) -> list[CheckMessage]:
-    """audit_log.E005: no ENCRYPTION_KEYS in production. W003: no SIGNING_KEY or INDEX_KEY."""
-    if not _readable():
-        return []
-    settings = conf.get_settings()
-    found: list[CheckMessage] = []
-    if not settings.encryption_keys:
-        found.append(
-            Error(
-                "AUDIT_LOG has no ENCRYPTION_KEYS, so the keys are made from SECRET_KEY: whoever "
-                "knows one knows the other, and changing it makes the log unreadable.",
-                hint="Make 32 random bytes in base64 and keep them apart from SECRET_KEY.",
-                id="audit_log.E005",
-            )
-        )
-    found += [
-        Warning(
-            f"AUDIT_LOG has no {key.upper()}, so it is made from SECRET_KEY and changes with it.",
-            hint="Make 32 random bytes in base64.",
-            id="audit_log.W003",
-        )
-        for key in ("index_key", "signing_key")
-        if getattr(settings, key) is None
-    ]
     return found

@@ -5,7 +5,9 @@ AuditLogError
 ├── EncodingError           bytes that are not what they should be: a batch, an event, a note
 │   └── UnknownVersion      written by a newer version of this app
 ├── DecryptionError         a sealed value cannot be opened
-│   ├── UnknownKey          its key is not in the ring, or was destroyed
+│   ├── UnknownKey          its key is not in the ring, or nowhere
+│   │   └── Erased          its key was destroyed: its person was erased, and when
+│   ├── KeysUnavailable     the key service cannot be asked now
 │   └── TamperedValue       the value, its place or its key was altered
 ├── RecordingFailed         ON_FAILURE is "block" and the batch could not be written
 ├── ImmutableRecord         somebody tried to change or delete what is append-only
@@ -13,11 +15,14 @@ AuditLogError
 ├── InvalidProof            a proof, checkpoint or signature does not hold
 ├── PartDamaged             a part of the archive is not what was written
 ├── RetentionRefused        archive or purge will not go on: why, with numbers, and what to do
+├── ErasureRefused          a person will not be erased: why, and what to do
 └── StoreError              the archive's store refused, or could not be reached
     └── AlreadyThere        something stands under that key: stores never overwrite
 """
 
 from __future__ import annotations
+
+from datetime import datetime
 
 
 class AuditLogError(Exception):
@@ -41,7 +46,19 @@ class DecryptionError(AuditLogError):
 
 
 class UnknownKey(DecryptionError):
-    """The key is not in the ring, or was destroyed on purpose."""
+    """The key is not in the ring, or is nowhere."""
+
+
+class Erased(UnknownKey):
+    """The key was destroyed on purpose: its person was erased. `on` is when."""
+
+    def __init__(self, on: datetime) -> None:
+        super().__init__(f"Erased on {on:%Y-%m-%d}: its key was destroyed.")
+        self.on = on
+
+
+class KeysUnavailable(DecryptionError):
+    """The key service cannot be asked now: nothing is wrong with what is stored. Try again."""
 
 
 class TamperedValue(DecryptionError):
@@ -70,6 +87,10 @@ class PartDamaged(AuditLogError):
 
 class RetentionRefused(AuditLogError):
     """Archive or purge will not go on: why, with numbers, and what to do."""
+
+
+class ErasureRefused(AuditLogError):
+    """A person will not be erased: why (a legal hold, say), and what to do."""
 
 
 class StoreError(AuditLogError):

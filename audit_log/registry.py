@@ -42,6 +42,7 @@ NOT_AUDITED: Final = (
     "django_celery_beat.*",
     "axes.*",
 )
+Subject = str | Callable[[Any], Any] | None
 BEFORE: Final = ("loaded", "database")
 CAPTURE: Final = ("orm", "triggers")
 
@@ -50,7 +51,8 @@ CAPTURE: Final = ("orm", "triggers")
 class Options:
     """What a model asked for. Names are field names.
 
-    `subject` names the field (or the property) that identifies the person whose data this is.
+    `subject` identifies the person whose data this is: the name of a field or property, a path
+    ("account.owner_id"), or a callable that is given the instance.
     `before` says where old values come from: "loaded" (no query) or "database" (one, exact).
     `capture` says who sees the changes: "orm", our hooks in Django, or on PostgreSQL "triggers".
     `maskers` are those of the masked fields that have one of their own, by name.
@@ -60,7 +62,7 @@ class Options:
     sealed: frozenset[str] = frozenset()
     masked: frozenset[str] = frozenset()
     excluded: frozenset[str] = frozenset()
-    subject: str | None = None
+    subject: Subject = None
     before: str = "loaded"
     capture: str = "orm"
     maskers: tuple[tuple[str, Masker], ...] = ()
@@ -105,9 +107,15 @@ def _options(raw: dict[str, Any]) -> Options:
     capture = raw.get("capture", "orm")
     if capture not in CAPTURE:
         raise ConfigurationError(f"capture must be one of {', '.join(CAPTURE)}, not {capture!r}.")
+    subject = raw.get("subject")
+    if subject is not None and not isinstance(subject, str) and not callable(subject):
+        raise ConfigurationError(
+            "subject must name a field, be a path such as 'account.owner_id', or a callable that "
+            f"is given the instance, not {subject!r}."
+        )
     return Options(
         **names,
-        subject=raw.get("subject"),
+        subject=subject,
         before=before,
         capture=capture,
         maskers=_maskers(raw.get("masked", ())),
@@ -135,7 +143,7 @@ def register(  # noqa: PLR0913 - one keyword for each policy
     sealed: Iterable[str] = (),
     masked: Masked = (),
     excluded: Iterable[str] = (),
-    subject: str | None = None,
+    subject: Subject = None,
     before: str = "loaded",
     capture: str = "orm",
 ) -> None:

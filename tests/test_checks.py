@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import sys
+from hashlib import sha256
 from types import SimpleNamespace
 
 import pytest
@@ -18,11 +19,11 @@ from audit_log.checks import (
     check_archive,
     check_databases,
     check_fields,
-    check_keys,
     check_middleware,
     check_patterns,
     check_settings,
 )
+from audit_log.privacy.key_checks import check_keys, check_made_up_keys, check_wrapped_keys
 from tests.shop.models import Category, Product, Tag
 
 KEY = base64.b64encode(bytes(32)).decode()
@@ -36,7 +37,6 @@ CHECKS = (
     check_patterns,
     check_middleware,
     check_databases,
-    check_keys,
 )
 
 
@@ -241,6 +241,60 @@ def test_keys_are_asked_for_at_deployment_only():
     deployed = ids(checks.run_checks(tags=[checks.Tags.security], include_deployment_checks=True))
     assert "audit_log.E005" not in plain
     assert "audit_log.E005" in deployed
+
+
+def _random(seed: bytes) -> str:
+    return base64.b64encode(sha256(seed).digest()).decode()
+
+
+def test_one_key_for_two_purposes_is_e010_for_deployment():
+    keys = {"ENCRYPTION_KEYS": {"a": _random(b"a"), "b": _random(b"b")}, "INDEX_KEY": _random(b"b")}
+    with override_settings(AUDIT_LOG=keys):
+        (message,) = check_made_up_keys()
+    assert (message.id, message.level) == ("audit_log.E010", checks.ERROR)
+    assert "ENCRYPTION_KEYS.b" in message.msg
+    assert "INDEX_KEY" in message.msg
+    keys["INDEX_KEY"] = [_random(b"c"), _random(b"d")]
+    with override_settings(AUDIT_LOG=keys):
+        assert check_made_up_keys() == []
+
+
+@pytest.mark.parametrize(
+    "typed", [b"correct horse battery staple 123", bytes(32), b"\xff\x00" * 16]
+)
+def test_key_that_was_typed_is_w009_for_deployment(typed):
+    with override_settings(AUDIT_LOG={"SIGNING_KEY": base64.b64encode(typed).decode()}):
+        (message,) = check_made_up_keys()
+    assert (message.id, message.level) == ("audit_log.W009", checks.WARNING)
+    assert "SIGNING_KEY" in message.msg
+    assert typed.decode("latin-1") not in message.msg
+
+
+def test_wrapped_key_without_its_client_is_e009(monkeypatch):
+    keys = {"ENCRYPTION_KEYS": {"a": "kms:AAAA", "b": _random(b"b")}}
+    with override_settings(AUDIT_LOG=keys):
+        assert check_wrapped_keys() == []
+        monkeypatch.setattr("audit_log.privacy.key_checks.find_spec", lambda _name: None)
+        (message,) = check_wrapped_keys()
+    assert (message.id, message.level) == ("audit_log.E009", checks.ERROR)
+    assert "[kms]" in (message.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"ENCRYPTION_KEYS": {"a": "kms:?"}}, "begins with"),
+        ({"ENCRYPTION_KEYS": {"a": "c2hvcnQ="}}, "must be 32 bytes in base64, not 5"),
+        ({"INDEX_KEY": ["c2hvcnQ="]}, "INDEX_KEY.0"),
+        ({"SIGNING_KEY": 7}, "SIGNING_KEY"),
+    ],
+    ids=["wrapped", "short", "list", "number"],
+)
+def test_key_that_is_none_is_e001(keys, said):
+    with override_settings(AUDIT_LOG=keys):
+        (message,) = check_settings()
+    assert message.id == "audit_log.E001"
+    assert said in message.msg
 
 
 def test_every_message_says_what_to_do(registered):

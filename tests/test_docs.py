@@ -12,7 +12,7 @@ from django.dispatch import Signal
 from audit_log import checks, conf, registry, signals
 from audit_log.conf import reference
 from audit_log.management import verbs
-from audit_log.privacy import names
+from audit_log.privacy import key_checks, names
 from audit_log.privacy.detectors import DETECTORS, scrub
 from audit_log.privacy.finders import no_fingerprint
 from audit_log.schedule import beat_schedule
@@ -21,6 +21,11 @@ ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = (ROOT / "docs" / "configuration.md").read_text()
 README = (ROOT / "README.md").read_text()
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+def _checks() -> str:
+    """The source of every system check."""
+    return "".join(Path(str(module.__file__)).read_text() for module in (checks, key_checks))
 
 
 def _first_cells(text: str, heading: str) -> list[str]:
@@ -39,7 +44,7 @@ def test_the_settings_table_is_the_one_made_from_the_code() -> None:
 
 
 def test_the_table_of_checks_lists_every_id_and_no_other() -> None:
-    source = Path(checks.__file__).read_text()
+    source = _checks()
     ids = set(re.findall(r'id="(audit_log\.[EWI]\d+)"', source))
     assert ids == set(_first_cells(SETTINGS, "System checks"))
 
@@ -57,7 +62,7 @@ def test_the_table_of_signals_lists_every_one_and_no_other() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_what_a_page_says_of_commands_checks_and_tasks_is_there(page: Path) -> None:
     text = page.read_text()
-    ids = set(re.findall(r'id="(audit_log\.[EWI]\d+)"', Path(checks.__file__).read_text()))
+    ids = set(re.findall(r'id="(audit_log\.[EWI]\d+)"', _checks()))
     assert set(re.findall(r"audit_log\.[EWI]\d{3}", text)) <= ids
     for verb, rest in re.findall(r"(?:manage\.py|`)\s?audit_log ([a-z]+)([^`\n]*)", text):
         assert verb in verbs.NAMES

@@ -14,6 +14,7 @@ from audit_log.admin.integrity import integrity_of
 from audit_log.admin.links import Links
 from audit_log.admin.rendering import Value, shortened, show
 from audit_log.admin.rows import row_of
+from audit_log.ledger.heads import BOOKKEEPING
 from audit_log.models import Record
 from audit_log.reading.contents import labels
 from audit_log.router import ledger_alias
@@ -52,7 +53,13 @@ def context(
         "same_request": [row_of(other, links, found[other.pk]) for other in siblings],
         "more_in_request": links.request(row) if more else "",
         "open_url": links.opening(row.pk),
+        "redact_url": links.redacting(row.pk),
     }
+
+
+def is_redactable(row: Record) -> bool:
+    """Whether there is anything open in it that may be removed."""
+    return bool(row.salt and (row.changes or row.data) and row.stream != BOOKKEEPING)
 
 
 def _same_request(row: Record, using: str) -> tuple[list[Record], bool]:

@@ -8,9 +8,10 @@ from datetime import datetime
 from django.utils.translation import gettext as _
 
 from audit_log.exceptions import EncodingError, InvalidProof, UnknownVersion
-from audit_log.ledger import heads
-from audit_log.ledger.entries import ENTRY_COLUMNS, entry_bytes
-from audit_log.ledger.merkle import HASH_BYTES, TILE_WIDTH, leaf_hash
+from audit_log.ledger import redactions
+from audit_log.ledger.entries import ENTRY_COLUMNS
+from audit_log.ledger.merkle import leaf_hash
+from audit_log.ledger.on_record import stored_leaf
 from audit_log.models import Checkpoint, Record, Stream
 
 
@@ -35,7 +36,9 @@ def integrity_of(row: Record, using: str) -> Integrity:
     if head is None or row.sequence >= head.size:
         return Integrity(intact=False, message=_("It was never appended to its stream."))
     try:
-        leaf = leaf_hash(entry_bytes({name: getattr(row, name) for name in _COLUMNS}))
+        columns = {name: getattr(row, name) for name in _COLUMNS}
+        redacted = redactions.of(columns, using)
+        leaf = leaf_hash(redactions.entry(columns, redacted))
     except UnknownVersion:
         return Integrity(None, _("It was written by a newer version of the log."), size=head.size)
     except (EncodingError, ValueError):
@@ -55,7 +58,9 @@ def integrity_of(row: Record, using: str) -> Integrity:
     )
     return Integrity(
         intact=True,
-        message=_("Its columns give the leaf in the tree."),
+        message=_("Its columns give the leaf in the tree.")
+        if redacted is None
+        else _("Its contents were removed, on record. The rest gives the leaf in the tree."),
         leaf=leaf.hex(),
         size=head.size,
         signed_size=None if signed is None else signed.size,
@@ -67,10 +72,7 @@ _COLUMNS = (*ENTRY_COLUMNS, "salt")
 
 
 def _stored_leaf(row: Record, head: Stream, using: str) -> bytes | None:
-    index, offset = divmod(row.sequence, TILE_WIDTH)
-    width = min(TILE_WIDTH, head.size - index * TILE_WIDTH)
     try:
-        tile = heads.reader_of(head, using)(0, index, width)
+        return stored_leaf(head, row.sequence, using)
     except (EncodingError, InvalidProof):
         return None
-    return tile[offset * HASH_BYTES : (offset + 1) * HASH_BYTES]

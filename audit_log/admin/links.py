@@ -36,6 +36,10 @@ class Links:
         """Where a record's sealed contents are opened, by POST."""
         return self._reverse("audit_log_record_open", quote(str(pk)))
 
+    def redacting(self, pk: Any) -> str:
+        """Where a record's open contents are removed, by POST."""
+        return self._reverse("audit_log_record_redact", quote(str(pk)))
+
     def records(self, **parameters: str | None) -> str:
         """The list, filtered."""
         given = {name: value for name, value in parameters.items() if value}

@@ -1,4 +1,4 @@
-"""The log as Django's admin shows it. Nothing here changes a record."""
+"""The log as Django's admin shows it. Nothing here changes a record, but for redactions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+)
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.translation import gettext_lazy as _
@@ -20,13 +26,17 @@ from audit_log.admin.paging import BoundedPaginator
 from audit_log.admin.readonly import ReadOnlyAdmin
 from audit_log.admin.rows import Row, rows_of
 from audit_log.conf import get_settings
+from audit_log.exceptions import RetentionRefused
 from audit_log.models import Record
 from audit_log.reading import access
 from audit_log.reading.contents import contents
 from audit_log.reading.search import SearchError, search
+from audit_log.retention import removal
+from audit_log.router import ledger_alias
 
 VIEW: Final = "audit_log.view_record"
 OPEN: Final = "audit_log.view_sealed"
+REDACT: Final = "audit_log.redact_record"
 _MAX_REASON: Final = 500
 
 
@@ -112,6 +122,10 @@ class RecordAdmin(ReadOnlyAdmin):
         allowed = self.has_view_permission(request) and request.user.has_perm(OPEN)
         return bool(allowed and get_settings().enabled)
 
+    def has_redact_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may remove a record's open contents."""
+        return bool(self.has_view_permission(request) and request.user.has_perm(REDACT))
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return RecordChangeList
 
@@ -146,7 +160,12 @@ class RecordAdmin(ReadOnlyAdmin):
             self.admin_site.admin_view(self.open_view),
             name="audit_log_record_open",
         )
-        return [opening, *super().get_urls()]
+        redacting = path(
+            "<path:object_id>/redact/",
+            self.admin_site.admin_view(self.redact_view),
+            name="audit_log_record_redact",
+        )
+        return [opening, redacting, *super().get_urls()]
 
     def change_view(
         self,
@@ -172,6 +191,22 @@ class RecordAdmin(ReadOnlyAdmin):
         reason = request.POST.get("reason", "").strip()[:_MAX_REASON]
         access.note_revealed(row, reason or None)
         return self._page(request, row, {"opened": contents(row)})
+
+    def redact_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Remove the record's open contents, on record, for a reason. There is no way back."""
+        row = self._record(request, object_id)
+        if not self.has_redact_permission(request):
+            raise PermissionDenied
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        using = row._state.db or ledger_alias()
+        try:
+            removal.redact(row.pk, request.POST.get("reason", "").strip()[:_MAX_REASON], using)
+        except RetentionRefused as refusal:
+            messages.error(request, str(refusal))
+        else:
+            messages.success(request, _("The contents were removed, and that is recorded."))
+        return HttpResponseRedirect(Links(self.admin_site.name).record(row.pk))
 
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
@@ -199,6 +234,7 @@ class RecordAdmin(ReadOnlyAdmin):
             "opts": self.opts,
             "media": self.media,
             "may_open": self.has_open_permission(request),
+            "may_redact": self.has_redact_permission(request) and details.is_redactable(row),
             **extra,
         }
         request.current_app = self.admin_site.name

@@ -113,7 +113,9 @@ def changes_of(
     marks = marks_of(row, "changes")
     names = changed_names(row)
     names += [name for name in known if name not in names]
-    closed = Value(_("sealed") if opened is None else _("cannot be opened"), "sealed")
+    closed = Value(_("sealed") if opened is None else _cannot(opened), "sealed")
+    if not row.salt:
+        closed = Value(_("removed"), "sealed")
     changes = (
         _change(name, model, known.get(name), labels.get(name), marks[name], closed)
         for name in names
@@ -122,6 +124,10 @@ def changes_of(
         replace(each, old=shortened(each.old, longest), new=shortened(each.new, longest))
         for each in changes
     ]
+
+
+def _cannot(opened: Mapping[str, Any]) -> str:
+    return visible(opened["erased"]["data"]) if opened["erased"]["data"] else _("cannot be opened")
 
 
 def _change(
@@ -195,6 +201,7 @@ def reason(rule: str) -> str:
         "nodes": _("too many values, cut"),
         "limit": _("too large, cut"),
         "error": _("masking failed, so masked whole"),
+        "erased": _("its person was erased before it was stored"),
     }
     if word == "cut":
         return _("cut, was %(length)s characters") % {"length": visible(rest.partition(":")[0])}

@@ -6,8 +6,9 @@ JSON. The hot path of a save reads nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 from django.db import connections, models, router
@@ -56,19 +57,41 @@ class Plan:
         name = self.options.subject
         if name is None:
             return None
+        if callable(name) or "." in name:
+            return _named(_asked(instance, name))
         fields = self.model._meta.concrete_fields
         field = next((item for item in fields if name in {item.attname, item.name}), None)
         value = _read(instance, name if field is None else field.attname)
-        if isinstance(value, models.Model):
-            return f"{target_type(type(value))}:{value.pk}"
-        if value is None:
-            return None
+        if isinstance(value, models.Model) or value is None:
+            return _named(value)
         related = getattr(field, "related_model", None)
         if isinstance(related, type) and issubclass(related, models.Model):
             return f"{target_type(related)}:{value}"
         if name == "pk" or (field is not None and field.primary_key):
             return f"{self.type}:{value}"
-        return f"subject:{value}"
+        return _named(value)
+
+
+def _named(value: Any) -> str | None:
+    """A person as a subject, given as an object or as whatever tells people apart."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, models.Model):
+        return f"{target_type(type(value))}:{value.pk}"
+    return f"subject:{value}"
+
+
+def _asked(instance: models.Model, subject: str | Callable[[Any], Any]) -> Any:
+    """What a callable, or a path such as `account.owner_id`, says of an instance.
+
+    A path may have to load what it leads through, once: that is remembered on the instance, as it
+    would be for the project.
+    """
+    try:
+        return subject(instance) if callable(subject) else attrgetter(subject)(instance)
+    except Exception:  # noqa: BLE001 - a project's code, or a relation that leads nowhere
+        losses.warn("subject_failed", "Cannot tell the subject of %s.", type(instance))
+        return None
 
 
 def _read(instance: models.Model, name: str) -> Any:
@@ -132,6 +155,8 @@ def _make(model: type[models.Model]) -> Plan | None:
     concrete = model._meta.concrete_model
     if options is None or concrete is None:
         return None
+    if options.subject is None and target_type(concrete) == conf.get_settings().user_model.lower():
+        options = replace(options, subject="pk")  # users are their own subject
     looked_at: list[FieldPlan] = []
     for item in concrete._meta.concrete_fields:
         if item in concrete._meta.pk_fields or item.primary_key or _is_parent_link(item):

@@ -70,8 +70,9 @@ class Settings:
     streams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     alerts: tuple[AlertRule, ...] = (_alerts.MASS_DELETE,)
     encryption_keys: Mapping[str, bytes] = field(default_factory=dict)
-    index_key: bytes | None = None
-    signing_key: bytes | None = None
+    kms_key: str | None = None
+    index_key: tuple[bytes, ...] = ()
+    signing_key: tuple[bytes, ...] = ()
     secret_keys: tuple[str, ...] = ()
     use_tz: bool = True
     user_model: str = "auth.User"
@@ -148,6 +149,15 @@ def _choice(*allowed: str) -> Callable[[str, Any], str]:
     return read
 
 
+class WrappedKey(bytes):
+    """A key as AWS KMS wrapped it: the service has to be asked for the key itself."""
+
+    __slots__ = ()
+
+
+_WRAPPED: Final = "kms:"
+
+
 def _key(key: str, value: Any) -> bytes:
     try:
         secret = base64.b64decode(value, validate=True)
@@ -167,7 +177,26 @@ def _keys(key: str, value: Any) -> Mapping[str, bytes]:
         raise ConfigurationError(
             f'AUDIT_LOG["{key}"] must be a dict of names and keys, newest first.'
         )
-    return {name: _key(f"{key}.{name}", secret) for name, secret in value.items()}
+    return {name: _ring_key(f"{key}.{name}", secret) for name, secret in value.items()}
+
+
+def _ring_key(key: str, value: Any) -> bytes:
+    if not isinstance(value, str) or not value.startswith(_WRAPPED):
+        return _key(key, value)
+    try:
+        return WrappedKey(base64.b64decode(value.removeprefix(_WRAPPED), validate=True))
+    except (binascii.Error, ValueError) as error:
+        raise ConfigurationError(
+            f'AUDIT_LOG["{key}"] begins with "{_WRAPPED}", but what follows is not base64: '
+            f"{error}. `manage.py audit_log rekey --new-key kms` makes one."
+        ) from error
+
+
+def _newest_first(key: str, value: Any) -> tuple[bytes, ...]:
+    """One key, or several of which the first is in force and the others are still known."""
+    if not _is_list(value):
+        return (_key(key, value),)
+    return tuple(_key(f"{key}.{n}", secret) for n, secret in enumerate(value))
 
 
 _READERS: Final[dict[str, Callable[[str, Any], Any]]] = {
@@ -198,8 +227,9 @@ _READERS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "SPOOL_DIR": _path,
     "QUEUE": lambda key, value: None if value is None else _name(key, value),
     "ENCRYPTION_KEYS": _keys,
-    "INDEX_KEY": _key,
-    "SIGNING_KEY": _key,
+    "KMS_KEY": lambda key, value: None if value is None else _name(key, value),
+    "INDEX_KEY": _newest_first,
+    "SIGNING_KEY": _newest_first,
 }
 KEYS: Final = frozenset(_READERS) | {"EXCLUDE_PATHS", "MODELS"}
 

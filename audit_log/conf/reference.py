@@ -183,17 +183,25 @@ KEYS: Final = (
     Key(
         "ENCRYPTION_KEYS",
         "made from `SECRET_KEY`",
-        "`{name: 32 bytes in base64}`, newest first; old ones stay readable while they are listed",
+        '`{name: 32 bytes in base64}`, newest first; or `"kms:…"`, a key that AWS KMS wrapped. Old '
+        "ones stay readable while they are listed ([privacy.md](privacy.md))",
+    ),
+    Key(
+        "KMS_KEY",
+        None,
+        "the AWS KMS key (id, ARN or alias) that `rekey --new-key kms` wraps a new key with",
     ),
     Key(
         "INDEX_KEY",
         "made from `SECRET_KEY`",
-        "32 bytes in base64: the key of the blind indexes",
+        "32 bytes in base64: the key of the blind indexes; or a list, newest first, while "
+        "`rekey --index` has not been through",
     ),
     Key(
         "SIGNING_KEY",
         "made from `SECRET_KEY`",
-        "32 bytes in base64: the Ed25519 seed that signs checkpoints",
+        "32 bytes in base64: the Ed25519 seed that signs checkpoints; or a list, newest first: "
+        "the first signs, all are believed",
     ),
 )
 

@@ -18,7 +18,7 @@ class Finding:
     """Something that is not as it was written. `sequence` and `record` name the row.
 
     `kind` is altered, missing or extra (a record); tile, head or checkpoint (the tree); or
-    stopped, when there was more than anybody reads.
+    stopped, when there was more than anybody reads; or redacted, which is no fault.
     """
 
     stream: str
@@ -42,6 +42,7 @@ class Verified:
     checkpoints: int = 0
     signed: dict[str, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    redacted: list[Finding] = field(default_factory=list)  # as it should be, and on record
 
     @property
     def ok(self) -> bool:

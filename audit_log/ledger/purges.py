@@ -7,29 +7,18 @@ either accounted for here, or somebody deleted it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from django.core.exceptions import ObjectDoesNotExist
-from django.db import DataError, OperationalError
 from django.db.models import Max
 
-from audit_log.events import Event, decode_batch
-from audit_log.exceptions import AuditLogError
 from audit_log.ledger import heads
-from audit_log.ledger.entries import ENTRY_COLUMNS, entry_bytes
 from audit_log.ledger.findings import Findings
-from audit_log.ledger.merkle import HASH_BYTES, TILE_WIDTH, leaf_hash
-from audit_log.models import ArchivePart, Outbox, Record, Stream
-from audit_log.models.outbox import Form
-from audit_log.privacy.encryption import key_ring
-from audit_log.recording.outbox import PURPOSE
+from audit_log.ledger.on_record import UNREADABLE, is_in_tree, waiting
+from audit_log.models import ArchivePart, Record, Stream
 
 ACTION: Final = "audit_log.purged"
 BOUNDARIES: Final = "boundaries"
-_CHUNK: Final = 100
-_UNREADABLE: Final = (ValueError, TypeError, DataError, OperationalError)
 
 
 def boundaries(using: str) -> dict[str, int]:
@@ -99,10 +88,10 @@ def _in_ledger(stream: str, using: str) -> int:
     read = _reader(stream)
     try:
         found = [(read(data), pk) for pk, data in rows.values_list("pk", "data")]
-    except _UNREADABLE:  # a row that somebody altered does not hide the others
+    except UNREADABLE:  # a row that somebody altered does not hide the others
         found = [(_one(read, rows.filter(pk=pk)), pk) for pk in rows.values_list("pk", flat=True)]
     for boundary, pk in sorted(found, reverse=True):
-        if boundary and _is_in_tree(rows.filter(pk=pk), using):
+        if boundary and is_in_tree(rows.filter(pk=pk), using):
             return boundary
     return 0
 
@@ -110,38 +99,12 @@ def _in_ledger(stream: str, using: str) -> int:
 def _one(read: Callable[[object], int], row: Any) -> int:
     try:
         return read(row.values_list("data", flat=True).first())
-    except _UNREADABLE:
+    except UNREADABLE:
         return 0
 
 
-def _is_in_tree(row: Any, using: str) -> bool:
-    """Whether its columns give the leaf that was appended: an altered row accounts for nothing."""
-    try:
-        columns = row.values(*ENTRY_COLUMNS, "salt").get()
-        head = Stream.objects.using(using).get(pk=heads.BOOKKEEPING)
-        index, offset = divmod(columns["sequence"], TILE_WIDTH)
-        width = min(TILE_WIDTH, head.size - index * TILE_WIDTH)
-        leaves = heads.reader_of(head, using)(0, index, width)
-        stored = leaves[offset * HASH_BYTES : (offset + 1) * HASH_BYTES]
-        return leaf_hash(entry_bytes(columns)) == stored
-    except (AuditLogError, ObjectDoesNotExist, *_UNREADABLE):
-        return False
-
-
 def _in_outbox(stream: str, using: str) -> int:
-    events = _waiting(using)
-    return max((_reader(stream)(e.data) for e in events if e.action == ACTION), default=0)
-
-
-def _waiting(using: str) -> Iterator[Event]:
-    ring = key_ring()
-    last = 0
-    rows = Outbox.objects.using(using).filter(form=Form.BATCH).order_by("id")
-    while chunk := list(rows.filter(id__gt=last).values_list("id", "payload")[:_CHUNK]):
-        for _, payload in chunk:
-            with suppress(AuditLogError):  # the relay will say so
-                yield from decode_batch(ring.decrypt(PURPOSE, bytes(payload)))
-        last = chunk[-1][0]
+    return max((_reader(stream)(event.data) for event in waiting(ACTION, using)), default=0)
 
 
 def _reader(stream: str) -> Callable[[object], int]:

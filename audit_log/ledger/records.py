@@ -14,7 +14,9 @@ from typing import Any, Final
 import msgspec
 from django.db import DatabaseError
 
-from audit_log.events import Actor, Event, Request, format_time
+from audit_log.conf import get_settings
+from audit_log.events import Actor, Event, Redaction, Request, format_time
+from audit_log.exceptions import Erased, KeysUnavailable
 from audit_log.ledger import devices, insertion
 from audit_log.ledger.entries import SALT_BYTES, EntryTemplate, Spelling
 from audit_log.ledger.envelope import envelope, redactions
@@ -23,8 +25,10 @@ from audit_log.privacy import data_keys
 from audit_log.privacy.addresses import network_of
 from audit_log.privacy.encryption import blind_index, place_of, seal
 
+ERASED: Final = "erased"
 PERSONS: Final = frozenset({"user", "admin"})
 SEALED_COLUMNS: Final = ("sealed_actor", "sealed_data")
+TOKENS: Final = ("actor_token", "ip_token", "net_token", "agent_token")
 _NOBODY: Final = Actor()
 _NO_REQUEST: Final = Request()
 
@@ -59,7 +63,7 @@ class Prepared(msgspec.Struct, frozen=True, gc=False):
 
 
 def prepare(event: Event, at: Place) -> Prepared:
-    """The record of an event. May create data keys. Raises UnknownKey when a person was erased."""
+    """The record of an event. May create data keys."""
     (result,) = prepare_all([(event, at)])
     if isinstance(result, Exception):
         raise result
@@ -70,7 +74,8 @@ def prepare_all(events: Iterable[tuple[Event, Place]]) -> list[Prepared | Except
     """The records of many events, in their order; the error of each that cannot be prepared.
 
     Every step is done for all of them before the next: the processor then keeps the step's code at
-    hand, which takes a third off the time. Raises DatabaseError, which is no event's own fault.
+    hand, which takes a third off the time. Raises DatabaseError and KeysUnavailable, which are no
+    event's own fault.
     """
     drafts = [_Draft(event, at) for event, at in events]
     _scrub(drafts)
@@ -79,7 +84,7 @@ def prepare_all(events: Iterable[tuple[Event, Place]]) -> list[Prepared | Except
             if draft.error is None:
                 try:
                     step(draft)
-                except DatabaseError:
+                except (DatabaseError, KeysUnavailable):
                     raise
                 except Exception as error:  # noqa: BLE001 - one must not stop the others
                     draft.error = error
@@ -95,6 +100,7 @@ class _Draft(msgspec.Struct):
     event: Event
     at: Place
     error: Exception | None = None
+    actor_is_erased: bool = False
     # Unset until their step.
     contents: Contents = msgspec.UNSET  # type: ignore[assignment]
     columns: dict[str, Any] = msgspec.UNSET  # type: ignore[assignment]
@@ -147,12 +153,28 @@ def _sealed(draft: _Draft, column: str, plaintext: bytes) -> bytes | None:
     if not plaintext:
         return None
     event, at = draft.event, draft.at
-    key = data_keys.key_for(scope_of(event, column, at.stream), at.using, at.size)
+    scope = scope_of(event, column, at.stream)
+    try:
+        key = data_keys.key_for(scope, at.using, at.size, event.occurred_at)
+    except Erased:
+        _mark_erased(draft, column)
+        return None
     return seal(key.id, key.cipher, plaintext, place_of(event.id, column))
+
+
+def _mark_erased(draft: _Draft, column: str) -> None:
+    """What waited while its person was erased is left out, and the record says so."""
+    draft.contents.marks.append(Redaction(column, ERASED))
+    draft.columns["redactions"] = marks = redactions(draft.contents.marks)
+    draft.spelling = msgspec.structs.replace(draft.spelling, redactions=_json(marks))
+    draft.actor_is_erased |= column == "sealed_actor"
 
 
 def _tokenise(draft: _Draft) -> None:
     columns = draft.columns
+    if draft.actor_is_erased:
+        columns.update(dict.fromkeys(TOKENS))
+        return
     actor, request = draft.event.actor or _NOBODY, draft.event.request or _NO_REQUEST
     columns["actor_token"] = blind_index("actor", actor.label)
     columns["ip_token"] = blind_index("ip", request.ip)
@@ -169,11 +191,16 @@ def _encode(draft: _Draft) -> None:
     draft.row = draft.at.table.encode(draft.columns, draft.spelling)
 
 
+def person(actor_id: str) -> str:
+    """What a user is called as a subject: `app.model:id`, as the rows that are theirs say it."""
+    return f"{get_settings().user_model.lower()}:{actor_id}"
+
+
 def scope_of(event: Event, column: str, stream: str) -> str:
     """Whose key seals a column: the actor's or the subject's, else the stream's of the month."""
     actor = event.actor
     if column == "sealed_data" and event.subject:
         return data_keys.subject_scope(event.subject)
     if column == "sealed_actor" and actor is not None and actor.id and actor.type in PERSONS:
-        return data_keys.subject_scope(f"user:{actor.id}")
+        return data_keys.subject_scope(person(actor.id))
     return data_keys.stream_scope(stream, event.occurred_at)

@@ -17,8 +17,7 @@ from typing import Any, Final
 from django.db.models import QuerySet, Subquery
 
 from audit_log.exceptions import EncodingError, InvalidProof
-from audit_log.ledger import heads, merkle
-from audit_log.ledger.entries import entry_bytes
+from audit_log.ledger import heads, merkle, redactions
 from audit_log.ledger.findings import MAX_FINDINGS, Enough, Finding, Findings, Verified
 from audit_log.ledger.headless import Headless
 from audit_log.ledger.merkle import HASH_BYTES, TILE_WIDTH, CompactRange, Frontier
@@ -69,10 +68,10 @@ def streams(using: str | None = None) -> list[str]:
     return sorted(names)
 
 
-def _leaf_of(row: Row) -> bytes:
+def _columns(row: Row) -> dict[str, Any]:
     if isinstance(row, Unreadable):
         raise EncodingError(row.why)
-    return merkle.leaf_hash(entry_bytes(row))
+    return row
 
 
 class _Overtaken(Exception):
@@ -206,8 +205,10 @@ class _Verification(Findings):
 
     def _check_row(self, row: Row, sequence: int) -> None:
         stored = self._stored_leaf(sequence)
+        redacted = None
         try:
-            leaf = _leaf_of(row)
+            redacted = redactions.of(_columns(row), self.using)
+            leaf = merkle.leaf_hash(redactions.entry(_columns(row), redacted))
         except (EncodingError, ValueError, TypeError, OverflowError) as error:
             self.find("altered", f"its columns are not a record's: {error}", *name_of(row))
             self.lost = self.lost or stored is None
@@ -218,8 +219,13 @@ class _Verification(Findings):
             self.find("extra", message, *name_of(row))
         elif stored is not None and leaf != stored:
             message = "its columns do not give the leaf hash in the tree"
+            if redacted is None and redactions.is_redacted(_columns(row)):
+                message = "its contents were removed, and no redaction is on record"
             self.doubtful.append(Finding(self.name, "altered", message, *name_of(row)))
             self.count()
+        elif redacted is not None:
+            message = f"redacted, authorised by record {redacted.by}"
+            self.result.redacted.append(Finding(self.name, "redacted", message, *name_of(row)))
         self._append(stored or leaf, leaf)
 
     def _append(self, stored: bytes, shown: bytes) -> None:

@@ -152,10 +152,28 @@ class Migration(migrations.Migration):
                 ('since', models.BigIntegerField(default=0)),
                 ('wrapped', models.BinaryField(null=True)),
                 ('created_at', models.DateTimeField()),
+                ('destroyed_at', models.DateTimeField(null=True)),
             ],
             options={
                 'default_permissions': (),
                 'constraints': [models.UniqueConstraint(fields=('scope', 'generation'), name='audit_data_key_scope')],
+            },
+        ),
+        migrations.CreateModel(
+            name='LegalHold',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('subject', audit_log.models.text.ExactCharField(max_length=255, verbose_name='subject')),
+                ('reason', audit_log.models.text.ExactCharField(max_length=500, verbose_name='reason')),
+                ('placed_at', models.DateTimeField(verbose_name='placed')),
+                ('placed_by', audit_log.models.text.ExactCharField(max_length=255, null=True, verbose_name='placed by')),
+                ('lifted_at', models.DateTimeField(null=True, verbose_name='lifted')),
+            ],
+            options={
+                'verbose_name': 'legal hold',
+                'verbose_name_plural': 'legal holds',
+                'permissions': [('hold_record', 'Can place and lift legal holds')],
+                'default_permissions': (),
             },
         ),
         migrations.CreateModel(
@@ -204,7 +222,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'record',
                 'verbose_name_plural': 'records',
-                'permissions': [('view_record', 'Can see records: envelope, open changes and both labels'), ('view_sealed', 'Can open the sealed contents of records (recorded)')],
+                'permissions': [('view_record', 'Can see records: envelope, open changes and both labels'), ('view_sealed', 'Can open the sealed contents of records (recorded)'), ('export_record', 'Can export records (recorded)'), ('redact_record', 'Can remove the open contents of a record (recorded)'), ('erase_subject', 'Can erase a person (recorded)')],
                 'default_permissions': (),
                 'indexes': [models.Index(fields=['target_type', 'target_id', 'id'], name='audit_record_target'), models.Index(fields=['actor_id', 'id'], name='audit_record_actor'), models.Index(fields=['action', 'id'], name='audit_record_action'), models.Index(fields=['request_id'], name='audit_record_request'), models.Index(fields=['actor_token', 'id'], name='audit_record_actor_token'), models.Index(fields=['ip_token', 'id'], name='audit_record_ip_token')],
                 'constraints': [models.UniqueConstraint(fields=('stream', 'sequence'), name='audit_record_sequence')],

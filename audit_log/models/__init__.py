@@ -5,6 +5,7 @@ from audit_log.models.archive_part import ArchivePart
 from audit_log.models.checkpoint import Checkpoint
 from audit_log.models.cursor import Cursor
 from audit_log.models.data_key import DataKey
+from audit_log.models.legal_hold import LegalHold
 from audit_log.models.outbox import Outbox
 from audit_log.models.record import Record
 from audit_log.models.stream import Stream
@@ -16,6 +17,7 @@ __all__ = [
     "Checkpoint",
     "Cursor",
     "DataKey",
+    "LegalHold",
     "Outbox",
     "Record",
     "Stream",

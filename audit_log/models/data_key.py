@@ -12,7 +12,8 @@ from audit_log.models.text import ExactCharField
 class DataKey(models.Model):
     """`wrapped` is the key under the ring; null once it was destroyed, which erases its person.
 
-    `since` is the stream's size when the key was made, so that it is renewed in time.
+    `destroyed_at` is when: the row stays, as the erasure list. `since` is the stream's size when
+    the key was made, so that it is renewed in time.
     """
 
     id = models.UUIDField(primary_key=True)
@@ -21,6 +22,7 @@ class DataKey(models.Model):
     since = models.BigIntegerField(default=0)
     wrapped = models.BinaryField(null=True)
     created_at = models.DateTimeField()
+    destroyed_at = models.DateTimeField(null=True)
 
     class Meta:
         default_permissions = ()

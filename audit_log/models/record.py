@@ -68,6 +68,9 @@ class Record(AppendOnly):
         permissions: ClassVar = [
             ("view_record", "Can see records: envelope, open changes and both labels"),
             ("view_sealed", "Can open the sealed contents of records (recorded)"),
+            ("export_record", "Can export records (recorded)"),
+            ("redact_record", "Can remove the open contents of a record (recorded)"),
+            ("erase_subject", "Can erase a person (recorded)"),
         ]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["stream", "sequence"], name="audit_record_sequence"),

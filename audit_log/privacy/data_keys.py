@@ -10,9 +10,9 @@ import hashlib
 import os
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -22,11 +22,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit_log import conf
 from audit_log.events import emitter
-from audit_log.exceptions import DecryptionError, UnknownKey
+from audit_log.exceptions import DecryptionError, Erased, UnknownKey
 from audit_log.models import DataKey
-from audit_log.privacy.encryption import key_ring
+from audit_log.privacy.encryption import DATA_KEY, key_ring
 
-_PURPOSE: Final = "data-key"
 _CACHE_SECONDS: Final = 300  # how long a destroyed key may still be known to this process
 _CACHE_ENTRIES: Final = 4096
 _MAX_SUBJECT: Final = 240
@@ -41,6 +40,7 @@ class OpenKey:
     cipher: AESGCM
     since: int
     expires: float
+    erased: datetime | None = None  # what happened until then is not to be sealed under it
 
 
 _by_scope: dict[str, OpenKey] = {}
@@ -66,21 +66,35 @@ def stream_scope(stream: str, moment: datetime) -> str:
     return f"stream:{stream}:{moment.year}-{moment.month:02}"  # "%Y-%m" takes ten times as long
 
 
-def key_for(scope: str, using: str, size: int) -> OpenKey:
-    """The key to seal with; `size` is the stream's length. Raises UnknownKey once destroyed.
+def key_for(scope: str, using: str, size: int, moment: datetime | None = None) -> OpenKey:
+    """The key to seal with; `size` is the stream's length.
 
-    A new key is committed on its own before anything is sealed under it.
+    `moment` is when what is to be sealed happened. What happened before its person was erased (or
+    at an unknown time) raises Erased: it waited in an outbox meanwhile, and is not to be readable
+    again. What happens later gets a new key. A new key is committed on its own before anything is
+    sealed under it.
     """
     cached = _by_scope.get(scope)
     now = time.monotonic()
     if cached is not None and cached.expires > now and size - cached.since < RENEW_AFTER:
+        _refuse_erased(cached.erased, moment)
         return cached
-    row: DataKey | None = (
-        DataKey.objects.using(using).filter(scope=scope).order_by("-generation").first()
-    )
-    if row is None or (row.wrapped and size - row.since >= RENEW_AFTER):
+    rows = list(DataKey.objects.using(using).filter(scope=scope).order_by("generation"))
+    row, erased = (rows[-1], _erased(rows)) if rows else (None, None)
+    _refuse_erased(erased, moment)
+    if row is None or row.wrapped is None or size - row.since >= RENEW_AFTER:
         row = _create(scope, 0 if row is None else row.generation + 1, size, using)
-    return _use(row, using)
+    return _use(row, using, erased)
+
+
+def _erased(rows: Iterable[DataKey]) -> datetime | None:
+    """When the person of these keys was erased, the last time."""
+    return max((row.destroyed_at for row in rows if row.destroyed_at), default=None)
+
+
+def _refuse_erased(erased: datetime | None, moment: datetime | None) -> None:
+    if erased is not None and (moment is None or moment <= erased):
+        raise Erased(erased)
 
 
 def cipher_for(key_id: bytes, using: str) -> AESGCM:
@@ -94,10 +108,13 @@ def cipher_for(key_id: bytes, using: str) -> AESGCM:
     return _open(row, using).cipher
 
 
-def preload(key_ids: Iterable[bytes], using: str) -> dict[bytes, AESGCM]:
-    """Open many keys with one query, for a page of records. Those that cannot be are left out."""
+def preload(key_ids: Iterable[bytes], using: str) -> dict[bytes, AESGCM | DecryptionError]:
+    """Open many keys with one query, for a page of records; or why one cannot be opened.
+
+    Those that are nowhere are left out.
+    """
     now = time.monotonic()
-    found: dict[bytes, AESGCM] = {}
+    found: dict[bytes, AESGCM | DecryptionError] = {}
     wanted = set()
     for id_ in key_ids:
         cached = _by_id.get(id_)
@@ -106,10 +123,11 @@ def preload(key_ids: Iterable[bytes], using: str) -> dict[bytes, AESGCM]:
         else:
             wanted.add(uuid.UUID(bytes=id_))
     if wanted:
-        for row in DataKey.objects.using(using).filter(pk__in=wanted, wrapped__isnull=False):
-            with suppress(DecryptionError):  # said again when its record is opened
-                opened = _open(row, using)
-                found[opened.id] = opened.cipher
+        for row in DataKey.objects.using(using).filter(pk__in=wanted):
+            try:
+                found[row.pk.bytes] = _open(row, using).cipher
+            except DecryptionError as error:
+                found[row.pk.bytes] = error
     return found
 
 
@@ -120,31 +138,60 @@ def refresh(scopes: Iterable[str], using: str) -> None:
     has never heard of; nothing may be sealed under either.
     """
     wanted = set(scopes)
-    rows = DataKey.objects.using(using).filter(scope__in=wanted).order_by("generation")
-    latest = {row.scope: row for row in rows}
+    latest: dict[str, DataKey] = {}
+    erased: dict[str, datetime] = {}
+    for row in DataKey.objects.using(using).filter(scope__in=wanted).order_by("generation"):
+        latest[row.scope] = row
+        if row.destroyed_at is not None:
+            erased[row.scope] = max(row.destroyed_at, erased.get(row.scope, row.destroyed_at))
     for scope in wanted:
-        cached, row = _by_scope.get(scope), latest.get(scope)
-        usable = row is not None and row.wrapped is not None
-        if cached is not None and (row is None or not usable or row.pk.bytes != cached.id):
+        cached, newest = _by_scope.get(scope), latest.get(scope)
+        usable = newest is not None and newest.wrapped is not None
+        if cached is not None and (newest is None or not usable or newest.pk.bytes != cached.id):
             _by_scope.pop(scope, None)
             _by_id.pop(cached.id, None)
-        if row is not None and usable and scope not in _by_scope:
+        if newest is not None and usable and scope not in _by_scope:
             with suppress(DecryptionError):  # `key_for` says so to whoever needs it
-                _use(row, using)
+                _use(newest, using, erased.get(scope))
 
 
-def _use(row: DataKey, using: str) -> OpenKey:
+def _use(row: DataKey, using: str, erased: datetime | None) -> OpenKey:
     """Open the newest key of its scope, to seal with."""
-    opened = _open(row, using)
+    opened = replace(_open(row, using), erased=erased)
     if opened.id in _by_id:
         _by_scope[row.scope] = opened
     return opened
 
 
+def destroy(
+    scope: str, moment: datetime, using: str, *, only: Collection[uuid.UUID] | None = None
+) -> list[uuid.UUID]:
+    """Destroy the keys of a scope, or `only` some, in the open transaction.
+
+    Returns the ids of those that were there to be destroyed. A scope without a key gets a destroyed
+    one, so that what still waits somewhere is known to be of an erased person.
+    """
+    rows = list(
+        DataKey.objects.using(using).select_for_update().filter(scope=scope).order_by("generation")
+    )
+    alive = [row for row in rows if row.wrapped is not None and (only is None or row.pk in only)]
+    for row in alive:
+        row.wrapped, row.destroyed_at = None, moment
+        row.save(using=using, update_fields=["wrapped", "destroyed_at"])
+    if not rows:
+        id_, now = emitter().stamp()
+        tombstone = DataKey(id=id_, scope=scope, created_at=now, destroyed_at=moment)
+        tombstone.save(using=using, force_insert=True)
+    forget()
+    return [row.pk for row in alive]
+
+
 def _open(row: DataKey, using: str) -> OpenKey:
     if row.wrapped is None:
-        raise UnknownKey(f"The data key of {row.scope} was destroyed: its person was erased.")
-    secret = key_ring().decrypt(_PURPOSE, bytes(row.wrapped), row.pk.bytes)
+        if row.destroyed_at is None:
+            raise UnknownKey(f"The data key {row.pk} is gone, and nobody was erased.")
+        raise Erased(row.destroyed_at)
+    secret = key_ring().decrypt(DATA_KEY, bytes(row.wrapped), row.pk.bytes)
     opened = OpenKey(row.pk.bytes, AESGCM(secret), row.since, time.monotonic() + _CACHE_SECONDS)
     if _in_test_case(transaction.get_connection(using)):
         return opened  # its row vanishes with the test
@@ -161,7 +208,7 @@ def _create(scope: str, generation: int, size: int, using: str) -> DataKey:
         scope=scope,
         generation=generation,
         since=size,
-        wrapped=key_ring().encrypt(_PURPOSE, os.urandom(conf.KEY_BYTES), id_.bytes),
+        wrapped=key_ring().encrypt(DATA_KEY, os.urandom(conf.KEY_BYTES), id_.bytes),
         created_at=now,
     )
     connection = transaction.get_connection(using)

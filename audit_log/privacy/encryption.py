@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import os
+import time
 import uuid
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from importlib import import_module
+from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -23,9 +26,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from audit_log import conf
-from audit_log.exceptions import TamperedValue, UnknownKey
+from audit_log.exceptions import ConfigurationError, TamperedValue, UnknownKey
 
 FORMAT: Final = 1
+DATA_KEY: Final = "data-key"  # the purpose of a ring key that wraps data keys
 DEFLATED: Final = 1
 KEY_ID_BYTES: Final = 16
 _NONCE_BYTES: Final = 12
@@ -34,6 +38,7 @@ _WORTH_DEFLATING: Final = 200
 _LITTLE_BITS: Final = 12
 _LITTLE: Final = 1 << _LITTLE_BITS  # all of it in the window, so nothing is lost
 _LITTLE_MEMORY: Final = 5
+_UNWRAPPED_SECONDS: Final = 300  # how long a key that was taken away there is still known here
 _MAX_INFLATED: Final = 64 * 1024 * 1024
 
 
@@ -113,20 +118,43 @@ def derive(secret: bytes, purpose: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class RingKey:
-    """A key of `ENCRYPTION_KEYS`. Its id is a fingerprint, so a renamed key is still found."""
+    """A key of `ENCRYPTION_KEYS`. Its id is a fingerprint, so a renamed key is still found.
+
+    One that a key service wrapped is `wrapped`, and has its secret only there.
+    """
 
     name: str
-    secret: bytes
     id: bytes
+    secret: bytes = b""
+    wrapped: bytes = b""
 
     def cipher(self, purpose: str) -> AESGCM:
-        """The cipher for one purpose; no key is used for two."""
-        return AESGCM(derive(self.secret, f"audit_log/{purpose}/v1"))
+        """The cipher for one purpose; no key is used for two. Raises KeysUnavailable."""
+        return AESGCM(derive(self.secret or self._unwrapped(), f"audit_log/{purpose}/v1"))
+
+    def _unwrapped(self) -> bytes:
+        return key_service().unwrap(self.wrapped)  # type: ignore[no-any-return]
+
+
+def key_service() -> Any:
+    """The module that speaks with AWS KMS. Raises ConfigurationError without its client."""
+    try:
+        return import_module("audit_log.privacy.kms")  # only where a key is wrapped
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] not in {"boto3", "botocore"}:
+            raise
+        raise ConfigurationError(
+            'AUDIT_LOG["ENCRYPTION_KEYS"] has a key that AWS KMS wrapped, which needs a package '
+            "that is not installed: pip install 'django-audit-ledger[kms]'"
+        ) from error
 
 
 def _ring_key(name: str, secret: bytes) -> RingKey:
-    id_ = hashlib.sha256(b"audit_log/key-id/v1\0" + secret).digest()[:KEY_ID_BYTES]
-    return RingKey(name, secret, id_)
+    kind = b"wrapped-key" if isinstance(secret, conf.WrappedKey) else b"key"
+    id_ = hashlib.sha256(b"audit_log/%b-id/v1\0" % kind + secret).digest()[:KEY_ID_BYTES]
+    if isinstance(secret, conf.WrappedKey):
+        return RingKey(name, id_, wrapped=bytes(secret))
+    return RingKey(name, id_, secret=secret)
 
 
 class KeyRing:
@@ -135,20 +163,38 @@ class KeyRing:
     def __init__(self, keys: list[RingKey]) -> None:
         self.keys = keys
         self._by_id = {key.id: key for key in keys}
-        self._ciphers: dict[tuple[bytes, str], AESGCM] = {}
+        self._ciphers: dict[tuple[bytes, str], tuple[AESGCM, float]] = {}
+
+    def first(self, purpose: str) -> RingKey:
+        """The key that seals for a purpose.
+
+        A key service is asked for what wraps data keys only, which is the worker's: where it is
+        down, no request that writes into an outbox notices.
+        """
+        if purpose == DATA_KEY:
+            return self.keys[0]
+        return next(key for key in self.keys if key.secret)  # SECRET_KEY always gives one
+
+    def name_of(self, id_: bytes) -> str | None:
+        """What the settings call the key with this id; None where they do not have it."""
+        key = self._by_id.get(id_)
+        return None if key is None else key.name
 
     def _cipher(self, id_: bytes, purpose: str) -> AESGCM:
-        cached = self._ciphers.get((id_, purpose))
-        if cached is None:
-            key = self._by_id.get(id_)
-            if key is None:
-                raise UnknownKey(
-                    f"No key with fingerprint {id_.hex()} in the ring, which holds: "
-                    f"{', '.join(key.name for key in self.keys)}. Put the old key back, "
-                    'behind the first, into AUDIT_LOG["ENCRYPTION_KEYS"].'
-                )
-            cached = self._ciphers[id_, purpose] = key.cipher(purpose)
-        return cached
+        cached, until = self._ciphers.get((id_, purpose), (None, 0.0))
+        if cached is not None and time.monotonic() < until:
+            return cached
+        key = self._by_id.get(id_)
+        if key is None:
+            raise UnknownKey(
+                f"No key with fingerprint {id_.hex()} in the ring, which holds: "
+                f"{', '.join(key.name for key in self.keys)}. Put the old key back, "
+                'behind the first, into AUDIT_LOG["ENCRYPTION_KEYS"].'
+            )
+        cipher = key.cipher(purpose)
+        lasts = math.inf if key.secret else time.monotonic() + _UNWRAPPED_SECONDS
+        self._ciphers[id_, purpose] = (cipher, lasts)
+        return cipher
 
     def encrypt(
         self,
@@ -158,13 +204,13 @@ class KeyRing:
         *,
         deflated_from: int = _WORTH_DEFLATING,
     ) -> bytes:
-        """Under the first key. See `seal`."""
-        first = self.keys[0].id
+        """Under the first key. See `seal`. Raises KeysUnavailable."""
+        first = self.first(purpose).id
         cipher, place = self._cipher(first, purpose), purpose.encode() + place
         return seal(first, cipher, plaintext, place, deflated_from=deflated_from)
 
     def decrypt(self, purpose: str, sealed: bytes, place: bytes = b"") -> bytes:
-        """By whichever key it needs. Raises UnknownKey or TamperedValue."""
+        """By whichever key it needs. Raises UnknownKey, TamperedValue or KeysUnavailable."""
         return open_sealed(sealed, lambda id_: self._cipher(id_, purpose), purpose.encode() + place)
 
 
@@ -184,9 +230,15 @@ def key_ring() -> KeyRing:
 
 
 @lru_cache(maxsize=1)
-def _index_key() -> bytes:
+def index_keys() -> tuple[bytes, ...]:
+    """The keys of the blind indexes: the first makes tokens, all are looked for.
+
+    Once there is an INDEX_KEY, those made from SECRET_KEY are not: to look for several tokens where
+    one is enough would cost every search the order of its index. `rekey --index` makes new tokens.
+    """
     settings = conf.get_settings()
-    return settings.index_key or derive(settings.secret_keys[0].encode(), "audit_log/index/v1")
+    made = [derive(secret.encode(), "audit_log/index/v1") for secret in settings.secret_keys]
+    return settings.index_key or tuple(made)
 
 
 @lru_cache(maxsize=1)
@@ -197,13 +249,13 @@ def signing_seeds() -> tuple[bytes, ...]:
     """
     settings = conf.get_settings()
     made = [derive(secret.encode(), "audit_log/sign/v1") for secret in settings.secret_keys]
-    return (*([settings.signing_key] if settings.signing_key else []), *made)
+    return (*settings.signing_key, *made)
 
 
 @conf.on_change
 def _forget() -> None:
     key_ring.cache_clear()
-    _index_key.cache_clear()
+    index_keys.cache_clear()
     signing_seeds.cache_clear()
     blind_index.cache_clear()
 
@@ -213,8 +265,17 @@ def blind_index(kind: str, value: str | None) -> str | None:
     """A keyed token (32 hex) of a lower-cased value: finds it exactly, tells nothing else."""
     if not value:
         return None
+    return _token(index_keys()[0], kind, value)
+
+
+def blind_indexes(kind: str, value: str | None) -> list[str]:
+    """The tokens that a value has under every known key: what to look for, during a rotation."""
+    return [_token(key, kind, value) for key in index_keys()] if value else []
+
+
+def _token(key: bytes, kind: str, value: str) -> str:
     text = f"{kind}\0{value.lower()}".encode("utf-8", "replace")
-    return hmac.digest(_index_key(), text, "sha256").hex()[:32]
+    return hmac.digest(key, text, "sha256").hex()[:32]
 
 
 def fingerprint(kind: str, value: str, digits: int = 8) -> str:
@@ -223,4 +284,4 @@ def fingerprint(kind: str, value: str, digits: int = 8) -> str:
     Where it stands for an identity, ask for 32 digits: of 100,000 values, two share 8 of them.
     """
     text = f"{kind}\0{value}".encode("utf-8", "replace")
-    return hmac.digest(_index_key(), text, "sha256").hex()[:digits]
+    return hmac.digest(index_keys()[0], text, "sha256").hex()[:digits]

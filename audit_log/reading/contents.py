@@ -9,7 +9,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from audit_log.exceptions import DecryptionError, TamperedValue, UnknownKey
+from audit_log.exceptions import DecryptionError, Erased, TamperedValue, UnknownKey
 from audit_log.models import Record
 from audit_log.privacy import data_keys
 from audit_log.privacy.encryption import key_id_of, open_sealed, place_of
@@ -22,18 +22,28 @@ def contents(record: Record) -> dict[str, Any]:
     """Everything a record holds, opened.
 
     `{"changes": {field: [old, new]}, "labels", "target_label", "data", "actor": {label, email, ip,
-    user_agent}, "request": {query, body}, "reason", "closed": [why a part cannot be opened]}`.
-    Never raises for a part that is erased or altered: it is left out, and `closed` says why.
+    user_agent}, "request": {query, body}, "reason", "closed": [why a part cannot be opened],
+    "erased": {"actor", "data"}}`. Never raises for a part that is erased or altered: it is left
+    out, and `closed` says why. Where its person was erased, `erased` has "erased on YYYY-MM-DD",
+    and so have both labels.
     """
     closed: list[str] = []
-    actor = _open(record, "sealed_actor", closed)
-    data = _open(record, "sealed_data", closed)
+    erased: dict[str, str] = {}
+    actor = _open(record, "sealed_actor", closed, erased)
+    data = _open(record, "sealed_data", closed, erased)
     return {
+        "erased": {
+            "actor": erased.get("sealed_actor"),
+            "data": erased.get("sealed_data"),
+        },
         "changes": {**_mapping(record.changes), **data.get("changes", {})},
         "labels": data.get("labels", {}),
-        "target_label": data.get("target_label"),
+        "target_label": data.get("target_label", erased.get("sealed_data")),
         "data": {**_mapping(record.data), **data.get("data", {})},
-        "actor": {key: actor.get(key) for key in ("label", "email", "ip", "user_agent")},
+        "actor": {
+            "label": actor.get("label", erased.get("sealed_actor")),
+            **{key: actor.get(key) for key in ("email", "ip", "user_agent")},
+        },
         "request": {key: actor.get(key) for key in ("query", "body")},
         "reason": actor.get("reason"),
         "closed": closed,
@@ -41,22 +51,29 @@ def contents(record: Record) -> dict[str, Any]:
 
 
 def labels(records: Iterable[Record]) -> dict[Any, tuple[str | None, str | None]]:
-    """The actor's and the target's label of each record, by id; one query for all keys."""
+    """The actor's and the target's label of each record, by id; one query for all keys.
+
+    Of who was erased it is "erased on YYYY-MM-DD".
+    """
     rows = list(records)
     ciphers = _ciphers(rows)
     found = {}
     for row in rows:
-        actor = _open(row, "sealed_actor", [], ciphers)
-        data = _open(row, "sealed_data", [], ciphers)
-        found[row.pk] = (actor.get("label"), data.get("target_label"))
+        erased: dict[str, str] = {}
+        actor = _open(row, "sealed_actor", [], erased, ciphers)
+        data = _open(row, "sealed_data", [], erased, ciphers)
+        found[row.pk] = (
+            actor.get("label", erased.get("sealed_actor")),
+            data.get("target_label", erased.get("sealed_data")),
+        )
     return found
 
 
-_Ciphers = dict[str, dict[bytes, AESGCM]]
+_Ciphers = dict[str, dict[bytes, AESGCM | DecryptionError]]
 
 
 def _ciphers(records: Iterable[Record]) -> _Ciphers:
-    """The ciphers of many records by database: one query each. Those of erased persons miss."""
+    """The ciphers of many records by database, or why there is none: one query each."""
     ids: dict[str, set[bytes]] = {}
     for row in records:
         for column in _COLUMNS:
@@ -72,7 +89,11 @@ def _database(record: Record) -> str:
 
 
 def _open(
-    record: Record, column: str, closed: list[str], ciphers: _Ciphers | None = None
+    record: Record,
+    column: str,
+    closed: list[str],
+    erased: dict[str, str],
+    ciphers: _Ciphers | None = None,
 ) -> dict[str, Any]:
     sealed = getattr(record, column)
     if not sealed:
@@ -82,13 +103,18 @@ def _open(
     def cipher_for(key_id: bytes) -> AESGCM:
         if ciphers is None:
             return data_keys.cipher_for(key_id, using)
-        if key_id not in ciphers[using]:
+        found = ciphers[using].get(key_id)
+        if found is None:
             raise UnknownKey("Not among those that could be opened.")
-        return ciphers[using][key_id]
+        if isinstance(found, DecryptionError):
+            raise found
+        return found
 
     try:
         value = json.loads(open_sealed(bytes(sealed), cipher_for, place_of(record.pk, column)))
     except (DecryptionError, ValueError) as error:
+        if isinstance(error, Erased):
+            erased[column] = f"erased on {error.on:%Y-%m-%d}"
         closed.append(f"{column}: {error}")
         return {}
     return value if isinstance(value, dict) else {}

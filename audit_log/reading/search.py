@@ -14,7 +14,7 @@ from django.utils.dateparse import parse_datetime
 
 from audit_log.models import Record
 from audit_log.privacy.addresses import network_of
-from audit_log.privacy.encryption import blind_index
+from audit_log.privacy.encryption import blind_indexes
 from audit_log.recording.targets import target_id, target_type
 from audit_log.router import ledger_alias
 
@@ -113,7 +113,7 @@ def _words(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _by_actor(rows: QuerySet[Record], value: str) -> QuerySet[Record]:
-    by_label = rows.filter(actor_token=blind_index("actor", value))
+    by_label = rows.filter(**_by_token("actor", value))
     return by_label | rows.filter(actor_id=value)
 
 
@@ -152,8 +152,14 @@ def _by_target(_: str, value: str) -> dict[str, Any]:
     return _by_column("target_type", kind.lower())
 
 
+def _by_token(kind: str, value: str) -> dict[str, Any]:
+    """By what stands for a sealed value; during a rotation of the index key there are several."""
+    tokens = blind_indexes(kind, value)
+    return {f"{kind}_token": tokens[0]} if len(tokens) == 1 else {f"{kind}_token__in": tokens}
+
+
 def _by_agent(_: str, value: str) -> dict[str, Any]:
-    return {"agent_token": blind_index("agent", value)}
+    return _by_token("agent", value)
 
 
 def _by_address(_: str, value: str) -> dict[str, Any]:
@@ -163,14 +169,14 @@ def _by_address(_: str, value: str) -> dict[str, Any]:
     except ValueError as error:
         raise SearchError(f"ip:{value} is not an address.") from error
     if not slash:
-        return {"ip_token": blind_index("ip", str(address))}
+        return _by_token("ip", str(address))
     network = network_of(str(address)) or ""
     if not network.endswith(f"/{prefix}"):
         raise SearchError(
             f"ip:{value} cannot be found: addresses are stored sealed, and ip: finds one address "
             "or its /24 (IPv6: /48)."
         )
-    return {"net_token": blind_index("net", network)}
+    return _by_token("net", network)
 
 
 def _by_time(key: str, value: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What archive and purge say about themselves: written with the step itself, or neither is."""
+"""What retention says about itself: written with the step itself, or neither is."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from uuid import UUID
 from django.db import connections
 
 from audit_log import context
-from audit_log.events import Actor
+from audit_log.events import Actor, Target
 from audit_log.ledger import purges
 from audit_log.models import ArchivePart
 from audit_log.recording import outbox
+from audit_log.recording.values import safe_str
 
 ARCHIVED: Final = "audit_log.archived"
 TASK: Final = "audit_log.retention"
@@ -19,12 +20,12 @@ TASK: Final = "audit_log.retention"
 
 def archived(part: ArchivePart, using: str) -> UUID:
     """Put `audit_log.archived` into the outbox, within the open transaction. Returns its id."""
-    return _say(ARCHIVED, {**_range(part), "sha256": part.sha256}, using)
+    return say(ARCHIVED, {**_range(part), "sha256": part.sha256}, using)
 
 
 def purged(part: ArchivePart, using: str) -> UUID:
     """The same for `audit_log.purged`, with how far each stream is purged by then."""
-    return _say(purges.ACTION, {**_range(part), purges.BOUNDARIES: purges.boundaries(using)}, using)
+    return say(purges.ACTION, {**_range(part), purges.BOUNDARIES: purges.boundaries(using)}, using)
 
 
 def _range(part: ArchivePart) -> dict[str, Any]:
@@ -41,9 +42,23 @@ def _range(part: ArchivePart) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value != ""}
 
 
-def _say(action: str, data: dict[str, Any], using: str) -> UUID:
-    """Not by `record()`: this is recorded whatever ENABLED and ON_FAILURE say, and open."""
+def say(
+    action: str,
+    data: dict[str, Any],
+    using: str,
+    *,
+    target: Target | None = None,
+    reason: str | None = None,
+) -> UUID:
+    """Put an event about the log itself into the outbox, within the open transaction.
+
+    Not by `record()`: this is recorded whatever ENABLED and ON_FAILURE say, and open but for the
+    reason.
+    """
     actor = context.actor_now() or Actor(type="system", id=TASK)
-    event = context.new_event(action, source="explicit", actor=actor, data=data)
+    extra = {} if reason is None else {"reason": safe_str(reason)}
+    event = context.new_event(
+        action, source="explicit", actor=actor, target=target, data=data, **extra
+    )
     outbox.insert(connections[using], outbox.rows_of([event]))
     return event.id

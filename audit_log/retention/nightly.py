@@ -1,4 +1,4 @@
-"""What runs each night: archive, then purge."""
+"""What runs each night: what erasures left to do, archive, then purge."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import logging
 
 from audit_log import context
 from audit_log.events import Actor
-from audit_log.exceptions import RetentionRefused
-from audit_log.retention import archive, bookkeeping, brake, purge
+from audit_log.exceptions import AuditLogError, RetentionRefused
+from audit_log.retention import archive, bookkeeping, brake, erasure, purge
 from audit_log.router import ledger_alias
 
 logger = logging.getLogger("audit_log")
@@ -18,6 +18,7 @@ def run(using: str | None = None) -> None:
     using = using or ledger_alias()
     seen = brake.newest(using)  # before the archive records anything, by whatever clock
     with context.changed(actor=Actor(type="system", id=bookkeeping.TASK), source="task"):
+        _settle_erasures(using)
         archived = archive.run(using)
         if archived.off:
             logger.info("%s", archived.off)
@@ -32,3 +33,11 @@ def run(using: str | None = None) -> None:
         purged.total,
         len(purged.parts),
     )
+
+
+def _settle_erasures(using: str) -> None:
+    try:
+        erasure.reapply(using)
+        erasure.settle(using)
+    except AuditLogError:
+        logger.exception("What erasures left to do could not be done; the next night tries again.")

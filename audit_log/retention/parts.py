@@ -43,6 +43,7 @@ __all__ = [
     "write_part",
 ]
 
+KEPT: Final = "kept"
 PART_SUFFIX: Final = ".ndjson.gz"
 MANIFEST_SUFFIX: Final = ".manifest.json"
 MAX_LINE: Final = 16 << 20  # a record is far smaller; this bounds what a forged part may take
@@ -99,6 +100,8 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
 def write_part(rows: Iterable[Mapping[str, Any]], target: BinaryIO) -> PartFacts:
     """Write rows (ENTRY_COLUMNS and `salt` by name, in order of `sequence`) as one part.
 
+    `kept` has the digests of contents that were removed on record, where they were.
+
     In constant memory. Raises PartDamaged, naming the record, for a gap, rows of several streams,
     a row that is not a record, or no rows at all.
     """
@@ -115,7 +118,7 @@ def _line(row: Mapping[str, Any]) -> Line:
     try:
         return Line(
             row["sequence"],
-            entry_bytes(row).decode(),
+            entry_bytes(row, row.get(KEPT)).decode(),
             row["changes"] or None,
             row["data"] or None,
             _bytes(row["salt"]),
@@ -244,7 +247,8 @@ def _checked(line: Line) -> tuple[str, datetime]:
         if moment.tzinfo is None or not isinstance(stream, str):
             raise PartDamaged("it has no stream or no time")
         for name, digest in _digests(line):
-            if columns.get(name) != digest:
+            removed = digest is None and line.salt is None  # by a redaction
+            if columns.get(name) != digest and not removed:
                 raise PartDamaged(f"{name} is not what its entry has the digest of")
     except (AuditLogError, msgspec.DecodeError, LookupError, TypeError, ValueError) as error:
         raise PartDamaged(f"Record {line.sequence} of the part is damaged: {error}.") from error

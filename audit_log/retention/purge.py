@@ -18,10 +18,11 @@ from django.db import connections, transaction
 from django.db.models import QuerySet
 
 from audit_log.exceptions import RetentionRefused
-from audit_log.ledger import checkpoints
+from audit_log.ledger import checkpoints, redactions
+from audit_log.ledger.heads import BOOKKEEPING
 from audit_log.ledger.merkle import TILE_WIDTH
 from audit_log.models import ArchivePart, Record, Stream, Tile
-from audit_log.retention import bookkeeping, brake, parts, policy
+from audit_log.retention import bookkeeping, brake, holds, parts, policy
 from audit_log.retention.archive import EXPECTED
 from audit_log.retention.clock import database_now
 from audit_log.retention.manifests import Manifest
@@ -60,6 +61,9 @@ def due(using: str | None = None, *, stream: str | None = None) -> Purge:
     found = Purge(off=policy.NOT_SET if policy.is_off() else "")
     if found.off:
         return found
+    if holds.standing(using).exists():
+        found.off = "A legal hold stands, so nothing is purged: see `manage.py audit_log hold`."
+        return found
     now = database_now(using)
     heads = Stream.objects.using(using).order_by("name")
     for head in heads if stream is None else heads.filter(pk=stream):
@@ -81,6 +85,8 @@ def _due(head: Stream, before: Any, using: str) -> list[ArchivePart]:
         old = policy.ends_at(part) < before
         if not (follows and covered and old and part.state in DUE):
             break
+        if head.name == BOOKKEEPING and redactions.needed_between(part.first, part.last, using):
+            break  # it accounts for the missing contents of a record that is still there
         chosen.append(part)
     return chosen
 

@@ -15,7 +15,7 @@ from itertools import zip_longest
 from typing import Any, BinaryIO
 
 from audit_log.exceptions import AlreadyThere, PartDamaged, RetentionRefused, StoreError
-from audit_log.ledger import checkpoints, heads
+from audit_log.ledger import checkpoints, heads, redactions
 from audit_log.ledger.merkle import flanks
 from audit_log.ledger.rows import Row, Unreadable, numbered
 from audit_log.models import ArchivePart, Checkpoint, Stream
@@ -62,20 +62,21 @@ def write(
 def _rows(part: ArchivePart, using: str, progress: Progress) -> Iterator[dict[str, Any]]:
     done = 0
     for row in numbered(part.stream, part.first, part.last + 1, using):
-        yield _readable(row)
+        yield _readable(row, using)
         done += 1
         if done % _SHOWN_EVERY == 0:
             progress(part, done)
     progress(part, done)
 
 
-def _readable(row: Row) -> dict[str, Any]:
+def _readable(row: Row, using: str) -> dict[str, Any]:
     if isinstance(row, Unreadable):
         raise PartDamaged(
             f"Record {row.sequence} cannot be archived: {row.why}. Run `manage.py audit_log "
             "verify`."
         )
-    return row
+    redacted = redactions.of(row, using)
+    return row if redacted is None else {**row, parts.KEPT: redacted.digests}
 
 
 def _facts(part: ArchivePart, digest: str, size: int) -> PartFacts:

@@ -432,12 +432,57 @@ def test_nothing_is_opened_while_recording_is_off(opener, secretive, settings):
 
 
 def test_contents_whose_key_was_destroyed_say_so(opener, secretive):
-    DataKey.objects.update(wrapped=None)
+    DataKey.objects.update(wrapped=None, destroyed_at=datetime(2026, 11, 30, tzinfo=UTC))
     data_keys.forget()
     text = text_of(opener.post(f"{URL}{secretive.pk}/open/"))
     assert "was destroyed" in text
-    assert "cannot be opened" in text
+    assert "erased on 2026-11-30" in text
     assert opener.get(URL).status_code == 200
+
+
+# Redaction
+
+
+@pytest.fixture
+def redactor(staff, as_user):
+    return as_user(staff("audit_log.view_record", "audit_log.redact_record"))
+
+
+@pytest.fixture
+def asked(store) -> Record:
+    """A record with open contents."""
+    audit_log.record("bank.asked", data={"amount": 4711})
+    store()
+    return the("bank.asked")
+
+
+def test_contents_are_removed_on_record(redactor, asked, store):
+    page = text_of(redactor.get(page_of(asked)))
+    assert "4711" in page
+    assert "Remove contents" in page
+    response = redactor.post(f"{URL}{asked.pk}/redact/", {"reason": "a PIN"}, follow=True)
+    text = text_of(response)
+    assert "The contents were removed" in text
+    assert "4711" not in text
+    assert "Remove contents" not in text
+    store()
+    row = the("audit_log.redacted")
+    assert row.target_id == str(asked.pk)
+    assert audit_log.contents(row)["reason"] == "a PIN"
+
+
+def test_redaction_needs_its_own_permission_and_a_reason(root, opener, redactor, asked, store):
+    assert "Remove contents" not in text_of(opener.get(page_of(asked)))
+    assert opener.post(f"{URL}{asked.pk}/redact/", {"reason": "x"}).status_code == 403
+    assert redactor.get(f"{URL}{asked.pk}/redact/").status_code == 405
+    response = redactor.post(f"{URL}{asked.pk}/redact/", {"reason": " "}, follow=True)
+    assert "needs a reason" in text_of(response)
+    assert Record.objects.get(pk=asked.pk).data
+    store()
+    bookkeeping = Record.objects.filter(stream="audit_log").first()
+    assert bookkeeping is not None
+    response = root.post(f"{URL}{bookkeeping.pk}/redact/", {"reason": "x"}, follow=True)
+    assert "about itself" in text_of(response)
 
 
 # Looking is recorded

@@ -57,6 +57,14 @@ def failing_json(*words: str) -> tuple[CommandError, dict[str, Any]]:
 
 # The command itself
 
+# The verbs that cannot do without words. There is nobody and nothing called so.
+NEEDED = {
+    "erase": ["user:1"],
+    "export": ["--subject=user:1"],
+    "redact": ["00000000-0000-7000-8000-000000000000", "--reason=test", "--yes"],
+}
+ALONE = [name for name in verbs.NAMES if name not in {"redact", "export"}]
+
 
 def test_no_verb_prints_the_help():
     """J2."""
@@ -77,8 +85,10 @@ def test_unknown_verb_is_an_error_that_lists_the_verbs():
 @pytest.mark.parametrize("verb", verbs.NAMES)
 def test_unknown_option_or_word_is_an_error(verb):
     """J2."""
-    assert "--nonsense" in str(failing(verb, "--nonsense")[0])
-    error, out = failing(verb, "nonsense")
+    error, out = failing(verb, *NEEDED.get(verb, ()), "--nonsense")
+    assert "--nonsense" in str(error)
+    options = [word for word in NEEDED.get(verb, ()) if word.startswith("--")]
+    error, out = failing(verb, "nonsense", *options)
     assert "nonsense" in str(error)
     assert out == ""
 
@@ -104,26 +114,28 @@ def test_unknown_database_is_an_error_that_lists_them(verb):
     assert "other" in str(error)
 
 
-@pytest.mark.parametrize("verb", verbs.NAMES)
+@pytest.mark.parametrize("verb", ALONE)
 def test_verbosity_zero_is_silent(verb):
     """J2."""
     write([a_full_event()])
-    assert run(verb, verbosity=0) == ("", "")
-    assert run(verb, "-v", "0") == ("", "")
-    assert run(verb, "--progress", verbosity=0) == ("", "")
+    words = [verb, *NEEDED.get(verb, ())]
+    assert run(*words, verbosity=0) == ("", "")
+    assert run(*words, "-v", "0") == ("", "")
+    assert run(*words, "--progress", verbosity=0) == ("", "")
 
 
-@pytest.mark.parametrize("verb", verbs.NAMES)
+@pytest.mark.parametrize("verb", ALONE)
 def test_json_is_one_object_also_at_verbosity_zero(verb):
     write([a_full_event()])
-    assert isinstance(run_json(verb), dict)
-    assert isinstance(run_json(verb, verbosity=0), dict)
+    words = [verb, *NEEDED.get(verb, ())]
+    assert isinstance(run_json(*words), dict)
+    assert isinstance(run_json(*words, verbosity=0), dict)
 
 
-@pytest.mark.parametrize("verb", verbs.NAMES)
+@pytest.mark.parametrize("verb", ALONE)
 def test_every_verb_prints_something_for_people(verb):
     write([a_full_event()])
-    out, err = run(verb)
+    out, err = run(verb, *NEEDED.get(verb, ()))
     assert out.strip()
     assert err == ""
 
@@ -286,7 +298,7 @@ def test_verify_says_what_was_proved():
         300,
     )
     assert len(found["streams"]["security"]["root"]) == 64
-    assert set(found) == {"verified", "streams", "checkpoints", "findings", "seconds"}
+    assert set(found) == {"verified", "streams", "checkpoints", "findings", "redacted", "seconds"}
     out, _ = run("verify")
     assert "default: 305 records, the last 5 under no checkpoint yet" in out
     assert "Verified: 306 records and 2 checkpoints" in out

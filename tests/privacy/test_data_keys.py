@@ -45,7 +45,7 @@ def _expect_no_more_than(sessions: int) -> None:
 
 
 def _destroy(scope: str = SCOPE) -> None:
-    assert DataKey.objects.filter(scope=scope).update(wrapped=None)
+    assert DataKey.objects.filter(scope=scope).update(wrapped=None, destroyed_at=datetime.now(UTC))
 
 
 def test_scopes_tell_people_streams_and_months_apart():
@@ -149,11 +149,11 @@ def test_destroyed_key_opens_nothing_and_is_not_made_again():
     key = data_keys.key_for(SCOPE, "default", 0)
     _destroy()
     data_keys.forget()
-    with pytest.raises(UnknownKey, match="its person was erased"):
+    with pytest.raises(UnknownKey, match="Erased on"):
         data_keys.cipher_for(key.id, "default")
-    with pytest.raises(UnknownKey, match="its person was erased"):
+    with pytest.raises(UnknownKey, match="Erased on"):
         data_keys.key_for(SCOPE, "default", 0)
-    with pytest.raises(UnknownKey, match="its person was erased"):
+    with pytest.raises(UnknownKey, match="Erased on"):
         data_keys.key_for(SCOPE, "default", data_keys.RENEW_AFTER + 1)
     assert DataKey.objects.count() == 1
 

@@ -127,6 +127,8 @@ def refuse(plan: Plan) -> None:
 
 def _subject_columns(plan: Plan) -> list[str]:
     name = plan.options.subject
+    if not isinstance(name, str):
+        return []
     if name == "pk":
         return [str(field.column) for field in plan.model._meta.pk_fields]
     return [

@@ -68,6 +68,7 @@ def _as_json(result: Verified, seconds: float) -> dict[str, Any]:
         },
         "checkpoints": result.checkpoints,
         "findings": [asdict(finding) for finding in result.findings],
+        "redacted": [asdict(finding) for finding in result.redacted],
         "seconds": round(seconds, 3),
     }
 
@@ -81,6 +82,8 @@ def _print(result: Verified, seconds: float, out: Output) -> None:
         out.line(f"{name}: {size} records{purged}{unsigned}, root {root}")
     for finding in result.findings:
         out.line(_words(finding))
+    for finding in result.redacted:
+        out.line(_words(finding, "-"))
     if result.ok:
         number = sum(result.streams.values()) - sum(result.purged.values())
         out.line(
@@ -89,7 +92,7 @@ def _print(result: Verified, seconds: float, out: Output) -> None:
         )
 
 
-def _words(finding: Finding) -> str:
+def _words(finding: Finding, sign: str = "!") -> str:
     number = "" if finding.sequence is None else f" {finding.sequence}"
     row = "" if finding.record is None else f" (record {printable(finding.record)})"
-    return f"! {finding.stream}{number}{row}: {finding.kind}: {printable(finding.message)}"
+    return f"{sign} {finding.stream}{number}{row}: {finding.kind}: {printable(finding.message)}"

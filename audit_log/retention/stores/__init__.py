@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import BinaryIO, Final, Protocol
@@ -35,6 +36,9 @@ class Store(Protocol):
 
     def open(self, key: str, version_id: str = "") -> AbstractContextManager[BinaryIO]:
         """Give a readable stream over what is stored, in constant memory."""
+
+    def names(self, folder: str) -> Iterator[str]:
+        """What stands directly under a folder, by name; nothing where there is none."""
 
     def exists(self, key: str, version_id: str = "") -> bool:
         """Whether it can still be read: that version where one is named, else the newest."""

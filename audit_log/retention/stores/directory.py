@@ -54,6 +54,13 @@ class Directory:
         with file:
             yield file
 
+    def names(self, folder: str) -> Iterator[str]:
+        """The files of the folder that are published."""
+        path = self._path(folder)
+        with _explained(path):
+            found = sorted(path.iterdir()) if path.is_dir() else []
+        yield from (each.name for each in found if not each.name.startswith("."))
+
     def exists(self, key: str, version_id: str = "") -> bool:
         """Whether the file is there."""
         path = self._path(key)

@@ -111,6 +111,15 @@ class Bucket:
         finally:
             body.close()
 
+    def names(self, folder: str) -> Iterator[str]:
+        """The objects whose keys begin with the folder, by pages."""
+        prefix = f"{folder}/"
+        with _explained(f"{self.name}/{prefix}"):
+            pages = self._client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self._bucket, Prefix=prefix, Delimiter="/"):
+                for each in page.get("Contents", ()):
+                    yield each["Key"].removeprefix(prefix)
+
     def exists(self, key: str, version_id: str = "") -> bool:
         """Asked by HEAD. A delete marker, or a version that was removed, is a No."""
         with _explained(f"{self.name}/{key}"):
