@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime
 
 import pytest
 from django.test import Client
@@ -92,10 +93,13 @@ def test_session_needs_the_csrf_token(opener, row):
 
 
 def test_erased_part_says_so(opener, row):
-    DataKey.objects.filter(scope="subject:user:7").update(wrapped=None)
+    moment = datetime(2026, 11, 30, tzinfo=UTC)
+    theirs = DataKey.objects.filter(scope="subject:auth.user:7")
+    assert theirs.update(wrapped=None, destroyed_at=moment) == 1
     data_keys.forget()
     found = post(opener, place(row)).json()
-    assert found["actor"] == {"label": None, "email": None, "ip": None, "user_agent": None}
+    said = {"label": "erased on 2026-11-30", "email": None, "ip": None, "user_agent": None}
+    assert found["actor"] == said
     assert found["target_label"] == "Product 0"
     assert len(found["closed"]) == 1
     assert found["closed"][0].startswith("sealed_actor: ")
