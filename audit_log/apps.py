@@ -18,12 +18,14 @@ class AuditLogConfig(AppConfig):
         from audit_log.capture.triggers import reading
         from audit_log.conf import get_settings
         from audit_log.exceptions import ConfigurationError
+        from audit_log.privacy import configured
         from audit_log.recording import lifecycle
 
         checks.register()
         reading.register()
         try:
             settings = get_settings()
+            configured.detectors()
         except ConfigurationError as error:
             # No check runs before a server starts, and one that audits nothing must not start.
             raise ConfigurationError(f"(audit_log.E001) {error}") from error

@@ -20,6 +20,7 @@ from audit_log.conf.alerts import AlertRule
 from audit_log.conf.retention import Archive
 from audit_log.exceptions import ConfigurationError
 from audit_log.models import Outbox, Record
+from audit_log.privacy import configured
 from audit_log.privacy.key_checks import (
     check_keys,
     check_made_up_keys,
@@ -54,6 +55,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     """audit_log.E001: AUDIT_LOG is wrong. E002: USE_TZ is False."""
     try:
         settings = conf.get_settings()
+        configured.detectors()
     except ConfigurationError as error:
         return [Error(str(error), id="audit_log.E001")]
     if settings.use_tz:

@@ -6,7 +6,7 @@ All models are, except bookkeeping. Options come from `audited()`, `register()` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
 _M = TypeVar("_M", bound="type[Model]")
+Masker = Callable[[Any], Any]
+Masked = Iterable[str] | Mapping[str, Masker | None]
 
 # Not business data: Django's own bookkeeping, credentials that live in a table, and the counters
 # of well-known apps that change with every request or task.
@@ -53,6 +55,7 @@ class Options:
     ("account.owner_id"), or a callable that is given the instance.
     `before` says where old values come from: "loaded" (no query) or "database" (one, exact).
     `capture` says who sees the changes: "orm", our hooks in Django, or on PostgreSQL "triggers".
+    `maskers` are those of the masked fields that have one of their own, by name.
     """
 
     open: frozenset[str] = frozenset()
@@ -62,6 +65,7 @@ class Options:
     subject: Subject = None
     before: str = "loaded"
     capture: str = "orm"
+    maskers: tuple[tuple[str, Masker], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,8 @@ class Decision:
 
 
 _DEFAULT: Final = Options()
+OPTIONS: Final = tuple(name for name in Options.__dataclass_fields__ if name != "maskers")
+"""What `audited()` takes."""
 _registered: dict[type[Model], Options | None] = {}
 _resolved: dict[type[Model], Options | None] = {}
 
@@ -89,11 +95,10 @@ def _forget() -> None:
 
 
 def _options(raw: dict[str, Any]) -> Options:
-    unknown = set(raw) - set(Options.__dataclass_fields__)
+    unknown = set(raw) - set(OPTIONS)
     if unknown:
         raise ConfigurationError(
-            f"audited() has no option {', '.join(sorted(unknown))}. "
-            f"It has: {', '.join(Options.__dataclass_fields__)}."
+            f"audited() has no option {', '.join(sorted(unknown))}. It has: {', '.join(OPTIONS)}."
         )
     names = {key: frozenset(raw.get(key, ())) for key in ("open", "sealed", "masked", "excluded")}
     before = raw.get("before", "loaded")
@@ -108,7 +113,27 @@ def _options(raw: dict[str, Any]) -> Options:
             "subject must name a field, be a path such as 'account.owner_id', or a callable that "
             f"is given the instance, not {subject!r}."
         )
-    return Options(**names, subject=subject, before=before, capture=capture)
+    return Options(
+        **names,
+        subject=subject,
+        before=before,
+        capture=capture,
+        maskers=_maskers(raw.get("masked", ())),
+    )
+
+
+def _maskers(masked: Masked) -> tuple[tuple[str, Masker], ...]:
+    """Those of `masked={"phone": last_two, "note": None}`, in the order of the names."""
+    if not isinstance(masked, Mapping):
+        return ()
+    for name, masker in masked.items():
+        if masker is not None and not callable(masker):
+            raise ConfigurationError(
+                f"masked must give {name!r} a callable that makes text of a value, or None for the "
+                f"plain mask, not {masker!r}."
+            )
+    own = [(name, masker) for name, masker in masked.items() if masker is not None]
+    return tuple(sorted(own, key=lambda item: item[0]))
 
 
 def register(  # noqa: PLR0913 - one keyword for each policy
@@ -116,7 +141,7 @@ def register(  # noqa: PLR0913 - one keyword for each policy
     *,
     open: Iterable[str] = (),  # noqa: A002 - the policy's name
     sealed: Iterable[str] = (),
-    masked: Iterable[str] = (),
+    masked: Masked = (),
     excluded: Iterable[str] = (),
     subject: Subject = None,
     before: str = "loaded",
@@ -124,6 +149,7 @@ def register(  # noqa: PLR0913 - one keyword for each policy
 ) -> None:
     """Audit `model`, with these policies for its fields. Raises ConfigurationError.
 
+    `masked` may be {field: masker}: text that the masker makes of a value stands for it.
     Field names are checked by a system check, once all models are loaded.
     """
     _registered[model] = _options(

@@ -12,7 +12,9 @@ from django.dispatch import Signal
 from audit_log import checks, conf, registry, signals
 from audit_log.conf import reference
 from audit_log.management import verbs
-from audit_log.privacy import key_checks
+from audit_log.privacy import key_checks, names
+from audit_log.privacy.detectors import DETECTORS, scrub
+from audit_log.privacy.finders import no_fingerprint
 from audit_log.schedule import beat_schedule
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,8 +76,35 @@ def test_what_a_page_says_of_commands_checks_and_tasks_is_there(page: Path) -> N
 
 def test_the_options_of_audited_are_all_documented() -> None:
     section = SETTINGS.split("## Options of", 1)[1].split("\n## ", 1)[0]
-    for option in registry.Options.__dataclass_fields__:
+    for option in registry.OPTIONS:
         assert f"`{option}`" in section
+
+
+MASKING = (ROOT / "docs" / "masking.md").read_text()
+
+
+def _rows(text: str, heading: str) -> list[list[str]]:
+    """The code in each cell of the first table under a heading."""
+    section = text.split(f"## {heading}", 1)[1].split("\n## ", 1)[0]
+    lines = [line for line in section.splitlines() if line.startswith("| ")][1:]
+    return [[*re.findall(r"`([^`]+)`", line)] for line in lines]
+
+
+def test_the_table_of_names_has_every_kind_and_word() -> None:
+    section = MASKING.split("## Names", 1)[1].split("\n## ", 1)[0]
+    rows = re.findall(r"^\| (\w+) \| (`.+`) \|.*\|.*\|$", section, re.MULTILINE)
+    assert {kind: re.findall(r"`([^`]+)`", words) for kind, words in rows} == {
+        kind.value: words.split() for kind, words in names._TABLE.items()
+    }
+
+
+def test_the_table_of_detectors_says_what_becomes_of_its_examples() -> None:
+    rows = _rows(MASKING, "Detectors")
+    assert [row[0] for row in rows] == [detector.name for detector in DETECTORS]
+    for name, example, becomes in rows:
+        detector = next(each for each in DETECTORS if each.name == name)
+        left, rules = scrub(example, personal=detector.personal, fingerprint=no_fingerprint)
+        assert (left.replace("00000000", "…"), rules) == (becomes, (detector.rule,))
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(((?!http)[^)#]+)", README))))

@@ -25,8 +25,9 @@ from django.utils.functional import Promise
 from audit_log import conf
 from audit_log.capture import brief
 from audit_log.events import JSON, Redaction, format_time
+from audit_log.privacy.maskers import Masker, shown
 from audit_log.privacy.policies import Policy, field_policy
-from audit_log.privacy.redaction import mask, redact
+from audit_log.privacy.redaction import redact
 from audit_log.recording.values import clean, digest, plain
 
 
@@ -60,6 +61,7 @@ class FieldPlan:
     policy: Policy
     rule: str
     keep_last4: bool
+    masker: Masker | None  # the project's own
     incidental: bool  # changes by itself (auto_now, last_login): no event on its own
     set_by_save: bool  # the save itself may change the attribute, though nobody assigned it
     choices: dict[Any, Any] | None
@@ -153,7 +155,9 @@ class FieldPlan:
     def guard(self, value: JSON) -> tuple[JSON, Marks]:
         """An encoded value as the policy allows it to leave the process."""
         if self.policy is Policy.MASKED:
-            return mask(value, keep_last4=self.keep_last4), (Redaction(self.path, self.rule),)
+            keep_last4, masker = self.keep_last4, self.masker
+            left = shown(value, self.path, keep_last4=keep_last4, masker=masker)
+            return left, (Redaction(self.path, self.rule),)
         if isinstance(value, (dict, list)):
             return redact(value, self.path, **conf.get_settings().key_names)
         return value, _UNMARKED
@@ -174,6 +178,7 @@ def plan_field(model: type[models.Model], item: models.Field[Any, Any]) -> Field
         policy=policy.policy,
         rule=policy.rule,
         keep_last4=policy.keep_last4,
+        masker=policy.masker,
         incidental=bool(getattr(item, "auto_now", False)) or _is_last_login(model, item),
         set_by_save=bool(getattr(item, "auto_now", False)) or isinstance(item, models.FileField),
         choices=_choices(item),

@@ -15,6 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from audit_log.capture import snapshots
 from audit_log.capture.failures import sheltered
+from audit_log.capture.fields import FieldPlan
 from audit_log.capture.plans import Plan, full_plan_of
 from audit_log.privacy.redaction import MASK
 from audit_log.recording import outbox, pending, postgresql
@@ -172,28 +173,33 @@ def _new_paths(row: models.Model, known: dict[int, tuple[str, ...]], depth: int)
 
 
 def _without_secrets(text: str, instance: models.Model, plan: Plan) -> str:
-    for secret in _secrets(instance, plan):
-        text = _without(text, secret)
+    for secret, shown in _secrets(instance, plan):
+        text = _without(text, secret, shown)
     return text
 
 
-def _secrets(instance: models.Model, plan: Plan) -> list[str]:
-    """The masked values it may have shown, longest first."""
+def _secrets(instance: models.Model, plan: Plan) -> list[tuple[str, str]]:
+    """The masked values it may have shown, longest first, and what stands for them."""
     kept = snapshots.old_values(instance, plan, instance._state.db or DEFAULT_DB_ALIAS)
-    found = set()
+    found: dict[str, str] = {}
     for item in plan.masked:
         # Not getattr(): a deferred field is not loaded; if __str__ did, its old value is kept.
         for value in (instance.__dict__.get(item.attname), kept.get(item.attname)):
             if value is not None and not isinstance(value, (bytes, list, dict)):
-                found.add(str(value))
-    return sorted(found - {""}, key=len, reverse=True)
+                found[str(value)] = MASK if item.masker is None else _shown(item, value)
+    found.pop("", None)
+    return sorted(found.items(), key=lambda each: len(each[0]), reverse=True)
 
 
-def _without(text: str, secret: str) -> str:
-    text = text.replace(secret, MASK)
+def _shown(item: FieldPlan, value: Any) -> str:
+    return str(item.guard(item.encode(value)[0])[0] or MASK)
+
+
+def _without(text: str, secret: str, shown: str) -> str:
+    text = text.replace(secret, shown)
     if len(text) < MAX_LABEL:
         return text
     for length in range(min(len(secret) - 1, len(text)), _MIN_PART - 1, -1):
         if text.endswith(secret[:length]):  # the label was cut in the middle of it
-            return text[:-length] + MASK
+            return (text[:-length] + shown)[:MAX_LABEL]
     return text[:MAX_LABEL]

@@ -50,6 +50,7 @@ class Settings:
     exclude_fields: tuple[str, ...] = ()
     mask_keys: tuple[str, ...] = ()
     safe_keys: tuple[str, ...] = ()
+    detectors: tuple[str, ...] = ()
     requests: str = "notable"
     request_body: str = "redacted"
     exclude_paths: tuple[str | re.Pattern[str], ...] = ()
@@ -208,6 +209,7 @@ _READERS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "EXCLUDE_FIELDS": _patterns,
     "MASK_KEYS": _patterns,
     "SAFE_KEYS": _patterns,
+    "DETECTORS": _patterns,
     "REQUESTS": _choice("notable", "all", "off"),
     "REQUEST_BODY": _choice("redacted", "off"),
     "TRUSTED_PROXIES": _requests.proxies,

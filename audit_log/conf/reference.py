@@ -75,6 +75,13 @@ KEYS: Final = (
         "key names never to mask, whatever the built-in rules say",
     ),
     Key(
+        "DETECTORS",
+        None,
+        "further detectors of secrets and personal data in text, by their dotted paths; "
+        '`"-phone"` switches one of the personal built-in ones off '
+        "([masking.md](masking.md#your-own-detectors))",
+    ),
+    Key(
         "REQUESTS",
         None,
         '`"notable"`: unsafe methods, errors, and requests that changed something; `"all"`; '

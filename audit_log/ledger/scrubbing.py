@@ -16,8 +16,8 @@ from audit_log.events import JSON, Actor, Event, Redaction, Request
 from audit_log.exceptions import EncodingError
 from audit_log.ledger.entries import canonical_decoded, encode_decoded, is_surely_canonical
 from audit_log.privacy.detectors import (
-    DETECTORS,
     Detector,
+    in_force,
     is_suspect,
     scrub,
     scrub_value,
@@ -96,7 +96,7 @@ def _contents_alone(event: Event) -> Contents | Exception:
     try:
         plain = _contents(event, (), (), canonical_decoded)
     except EncodingError:  # the detectors mask what is too deep
-        return _scrubbed(event, DETECTORS, DETECTORS)
+        return _scrubbed(event, in_force(), in_force())
     except Exception as error:  # noqa: BLE001 - one must not stop the others
         return error
     return _without_secrets([event], [plain])[0]

@@ -2,7 +2,7 @@
 
 A detector is a name, a cheap pre-test and a finder (`patterns`). Long text is searched in windows,
 so that no text can stop a worker. A detector that fails masks the whole string. Detectors that a
-project adds are further `Detector` objects.
+project adds (the setting DETECTORS) are further `Detector` objects: see `configured`.
 
 Secrets are looked for in every value; what is `personal` (e-mail, phone, IBAN, SSN) only where the
 value is to be stored open. UUIDs, ISO dates and hex digests are never card numbers.
@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from audit_log.events import JSON, Redaction
-from audit_log.privacy import patterns
-from audit_log.privacy.patterns import Finder, Fingerprint, Span
+from audit_log.exceptions import ConfigurationError
+from audit_log.privacy import finders, patterns
+from audit_log.privacy.backtracking import Refused, required_text, weigh
+from audit_log.privacy.finders import Finder, Fingerprint, Span
 from audit_log.privacy.redaction import Notes, step
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,7 @@ OVERLAP: Final = 24 * 1024  # longer than the longest thing any pattern matches
 MAX_DEPTH: Final = 64  # no event is deeper: its values were cut long before
 _LONG_NUMBERS: Final = range(10**12, 10**19)
 _PLAIN_KEY: Final = re.compile(r"(?!.*[0-9]{9})[a-z_][a-z0-9_]{0,19}")
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,10 @@ class Detector:
     """One kind of thing to find.
 
     `pretest(text)` says quickly whether looking is worth it; it must say so of a longer text too,
-    if it does of a part. `find(text, start, stop, fingerprint)` yields (start, end, replacement) in
-    order, for what begins in that part of the text.
+    if it does of a part, and of JSON: so it may look for no quotes, backslashes or line breaks.
+    `find(text, start, stop, fingerprint)` yields (start, end, replacement) in order, for what
+    begins in that part of the text. `personal` ones are looked for where values are stored open,
+    the others also where they are sealed.
     """
 
     name: str
@@ -48,6 +53,58 @@ class Detector:
     @property
     def rule(self) -> str:
         return f"detector:{self.name}"
+
+    @classmethod
+    def of_pattern(
+        cls,
+        name: str,
+        pattern: str | re.Pattern[str],
+        *,
+        pretest: str | None = None,
+        personal: bool = False,
+    ) -> Detector:
+        """Finds what matches, and leaves `[MASKED:name fp=…]`.
+
+        `pretest` is text without which there is no match; by itself it is the longest that the
+        pattern has, if any. Raises ConfigurationError for a pattern that some text could keep busy,
+        that can match nothing, or whose matches can be longer than what is looked at together.
+        """
+        checked_name(name)
+        try:
+            compiled = re.compile(pattern)
+            weigh(compiled, longest=OVERLAP)
+        except (re.error, Refused) as error:
+            shown = pattern if isinstance(pattern, str) else pattern.pattern
+            raise ConfigurationError(
+                f"The detector {name!r} is refused: the pattern {shown!r} {_said(error)}."
+            ) from error
+        mark = required_text(compiled) if pretest is None else _checked_mark(name, pretest)
+        ignoring = pretest is not None and compiled.flags & re.IGNORECASE
+        asked = _any_case(mark.lower()) if ignoring else _any_of(mark)
+        return cls(name, asked, finders.by_name(name, compiled), personal)
+
+
+def checked_name(name: object) -> str:
+    """The name of a detector, as it stands in masks and rules. Raises ConfigurationError."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"A detector cannot be called {name!r}: a name is at most 40 lower-case letters, "
+            "digits and underscores, such as 'employee_id'."
+        )
+    return name
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, Refused) else f"is no regular expression ({error})"
+
+
+def _checked_mark(name: str, mark: str) -> str:
+    if not mark.isprintable() or not mark or set(mark) & {'"', "\\"}:
+        raise ConfigurationError(
+            f"The detector {name!r} is refused: its pretest must be text without quotes, "
+            f"backslashes and line breaks, which JSON writes otherwise, not {mark!r}."
+        )
+    return mark
 
 
 def _any_of(*marks: str) -> Callable[[str], bool]:
@@ -60,6 +117,11 @@ def _any_of(*marks: str) -> Callable[[str], bool]:
     return pretest
 
 
+def _token_of(*marks: str) -> Callable[[str], bool]:
+    found = _any_of(*marks)
+    return lambda text: patterns.like_token(text) and found(text)
+
+
 def _any_case(*marks: str) -> Callable[[str], bool]:
     found = _any_of(*marks)
     return lambda text: found(text.lower())
@@ -67,16 +129,17 @@ def _any_case(*marks: str) -> Callable[[str], bool]:
 
 _VENDORS: Final = (
     *("gho_", "ghp_", "ghs_", "ghu_", "ghr_", "github_pat_", "glpat-", "xox"),
-    *("k_live_", "k_test_", "AIza", "SG.", "npm_", "pypi-"),
+    *("k_live_", "k_test_", "AIza", "SG.", "npm_", "pypi-", "whsec_", "hf_", "shp", "dop_v1_"),
+    *("GOCSPX-", "ya29.", "sk-ant-", "sk-proj-", "sq0", "xapp-", "hvs.", "dckr_pat_"),
 )
 
 DETECTORS: Final = (
     Detector("private_key", _any_of("-----BEGIN"), patterns.find_private_key),
     Detector("jwt", _any_of("eyJ"), patterns.find_jwt),
     Detector("bearer", _any_case("bearer", "basic", "token"), patterns.find_scheme),
-    Detector("vendor_token", _any_of(*_VENDORS), patterns.find_vendor),
-    Detector("aws_key", _any_of("AKIA", "ASIA", "ABIA", "ACCA", "A3T"), patterns.find_aws_id),
-    Detector("aws_secret", _any_case("aws"), patterns.find_aws_secret),
+    Detector("vendor_token", _token_of(*_VENDORS), patterns.find_vendor),
+    Detector("aws_key", _token_of("AKIA", "ASIA", "ABIA", "ACCA", "A3T"), patterns.find_aws_id),
+    Detector("aws_secret", _any_case("aws", "access"), patterns.find_aws_secret),
     Detector("url_credentials", _any_of("://"), patterns.find_url),
     # Before cards: the digits of an IBAN can pass for one.
     Detector("iban", patterns.like_iban, patterns.find_iban, personal=True),
@@ -86,8 +149,20 @@ DETECTORS: Final = (
     Detector("phone", _any_of("+"), patterns.find_phone, personal=True),
 )
 
+BUILT_IN: Final = frozenset(detector.name for detector in DETECTORS)
 # What was masked may have hidden what stood right beside it.
 _PASSES: Final = 3
+_source: list[Callable[[], tuple[Detector, ...]]] = []
+
+
+def in_force() -> tuple[Detector, ...]:
+    """Those that run where nobody names others: the built-in ones, and what settings say."""
+    return _source[0]() if _source else DETECTORS
+
+
+def take_from(source: Callable[[], tuple[Detector, ...]]) -> None:
+    """Have `in_force` ask `source`: this module reads no settings."""
+    _source[:] = [source]
 
 
 def scrub(
@@ -95,7 +170,7 @@ def scrub(
     *,
     personal: bool,
     fingerprint: Fingerprint,
-    detectors: tuple[Detector, ...] = DETECTORS,
+    detectors: tuple[Detector, ...] | None = None,
 ) -> tuple[str, tuple[str, ...]]:
     """The text with what was found replaced, and the rules that fired. Never raises.
 
@@ -103,7 +178,7 @@ def scrub(
     again without being kept.
     """
     fired: dict[str, None] = {}
-    active = [detector for detector in detectors if personal or not detector.personal]
+    active = _active(detectors, personal=personal)
     try:
         for _ in range(_PASSES):
             before = text
@@ -122,19 +197,24 @@ def scrub(
     return text, tuple(fired)
 
 
+def _active(detectors: tuple[Detector, ...] | None, *, personal: bool) -> list[Detector]:
+    every = in_force() if detectors is None else detectors
+    return [detector for detector in every if personal or not detector.personal]
+
+
 def suspects(
-    text: str, *, personal: bool, detectors: tuple[Detector, ...] = DETECTORS
+    text: str, *, personal: bool, detectors: tuple[Detector, ...] | None = None
 ) -> tuple[Detector, ...]:
     """The detectors that could find something in any part of the text: mostly none.
 
     Ask about the texts of many events together: a dozen pretests of each would take longer than all
     the rest of the relay.
     """
+    asked = _active(detectors, personal=personal)
     try:
-        asked = [detector for detector in detectors if personal or not detector.personal]
         return tuple([detector for detector in asked if detector.pretest(text)])
     except Exception:  # noqa: BLE001 - `scrub` meets it again, and masks the text it failed on
-        return detectors
+        return tuple(asked)
 
 
 def is_suspect(text: str, suspected: Iterable[Detector]) -> bool:
@@ -146,10 +226,10 @@ def is_suspect(text: str, suspected: Iterable[Detector]) -> bool:
 
 
 def detect(
-    text: str, *, personal: bool, detectors: tuple[Detector, ...] = DETECTORS
+    text: str, *, personal: bool, detectors: tuple[Detector, ...] | None = None
 ) -> tuple[str, ...]:
     """The rules that would fire: a last look before a record is written, and the dry run."""
-    return scrub(text, personal=personal, fingerprint=patterns.no_fingerprint, detectors=detectors)[
+    return scrub(text, personal=personal, fingerprint=finders.no_fingerprint, detectors=detectors)[
         1
     ]
 
@@ -160,6 +240,9 @@ def _replaced(detector: Detector, text: str, fingerprint: Fingerprint) -> str:
     for start, end, replacement in _spans(detector, text, fingerprint):
         if end > len(text):
             raise ValueError("A span ends behind the text.")
+        # Ours may keep a part, and what they keep is tested.
+        if detector.name not in BUILT_IN and finders.still_holds(replacement, text[start:end]):
+            raise ValueError("What stands for what was found still holds it.")
         pieces += text[done:start], replacement
         done = end
     return "".join((*pieces, text[done:]))
@@ -184,7 +267,7 @@ def scrub_value(
     *,
     personal: bool,
     fingerprint: Fingerprint,
-    detectors: tuple[Detector, ...] = DETECTORS,
+    detectors: tuple[Detector, ...] | None = None,
 ) -> tuple[JSON, list[Redaction]]:
     """`scrub` for every string, key and long number in a value. Never raises.
 

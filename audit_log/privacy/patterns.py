@@ -1,8 +1,7 @@
 """What secrets and personal data look like: the patterns and checks behind `detectors`.
 
-Every pattern is linear: quantifiers are bounded and not nested, or possessive. A finder takes
-(text, start, stop, fingerprint) and yields (start, end, replacement) for what it finds in that part
-of the text; it may look at what stands around.
+Every pattern is linear: quantifiers are bounded and not nested, or possessive. Each is made into a
+finder (`finders`).
 """
 
 from __future__ import annotations
@@ -12,34 +11,12 @@ import json
 import re
 import string
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any, Final
 
 from audit_log.privacy import numbering
+from audit_log.privacy.finders import ByPattern, Fingerprint, Span, no_fingerprint
 from audit_log.privacy.redaction import MASK
-
-Fingerprint = Callable[[str, str], str]
-Span = tuple[int, int, str]
-Finder = Callable[[str, int, int, Fingerprint], Iterator[Span]]
-
-
-def no_fingerprint(_kind: str, _value: str) -> str:
-    """Stand in for a fingerprint where only the finding counts."""
-    return "00000000"
-
-
-def by_pattern(
-    pattern: re.Pattern[str], replace: Callable[[re.Match[str], Fingerprint], str | None]
-) -> Finder:
-    """A finder that replaces each match by what `replace` makes of it, unless that is None."""
-
-    def find(text: str, start: int, stop: int, fingerprint: Fingerprint) -> Iterator[Span]:
-        for match in pattern.finditer(text, start, stop):
-            replacement = replace(match, fingerprint)
-            if replacement is not None and replacement != match[0]:
-                yield match.start(), match.end(), replacement
-
-    return find
-
 
 # --- secrets ---
 
@@ -62,17 +39,34 @@ _VENDOR: Final = re.compile(
     r"|(xox[abprs]-)[A-Za-z0-9-]{10,255}"
     r"|([sr]k_(?:live|test)_)[A-Za-z0-9]{16,255}"
     r"|(SG\.)[A-Za-z0-9_-]{16,64}\.[A-Za-z0-9_-]{16,64}"
+    r"|(whsec_|hf_)[A-Za-z0-9]{20,255}"
+    r"|(shp(?:at|ca|pa|ss)_|dop_v1_)[a-f0-9]{20,255}"
+    r"|(GOCSPX-|ya29\.|sk-ant-|sk-proj-|sq0[ac][ts]p-|xapp-|hvs\.|dckr_pat_)[A-Za-z0-9_-]{20,255}"
     r")"
 )
 _AWS_ID: Final = re.compile(
     r"(?<![A-Za-z0-9])((?:AKIA|ASIA|ABIA|ACCA|A3T[A-Z0-9])[A-Z0-9]{16})(?![A-Za-z0-9])"
 )
 _AWS_SECRET: Final = re.compile(
-    r"(aws[a-z_. -]{0,24}key[\"']?(?:[ \t]{0,4}(?:=>|[:=])[ \t]{0,4}|[ \t]{1,4})[\"']?)"
+    r"((?:aws[a-z_. -]{0,24}key|secret_?access_?key)[\"']?"
+    r"(?:[ \t]{0,4}(?:=>|[:=])[ \t]{0,4}|[ \t]{1,4})[\"']?)"
     r"([A-Za-z0-9/+=]{40})(?!/?[A-Za-z0-9+=])",  # a path may go on with a slash
     re.IGNORECASE,
 )
 _URL: Final = re.compile(r"(://[^\s/?#:@\"'<>]{0,256}:)([^\s/?#\"'<>]{1,512})@")
+
+
+_TOKEN_SIGNS: Final = (string.digits + string.ascii_letters + "_-").encode()
+_WORD: Final = bytes.maketrans(_TOKEN_SIGNS, b"a" * len(_TOKEN_SIGNS))
+_TOKEN: Final = b"a" * 15
+
+
+def like_token(text: str) -> bool:
+    """Fifteen letters, digits, dashes and underscores in a row: no vendor's token is shorter.
+
+    One look at what is rare takes less time than one for each of their beginnings.
+    """
+    return _TOKEN in text.encode(errors="replace").translate(_WORD)
 
 
 def find_private_key(
@@ -113,13 +107,21 @@ def _scheme(match: re.Match[str], fingerprint: Fingerprint) -> str | None:
         secret = _is_basic(credentials)
     else:
         # Both are also words of prose, where other long words follow them.
-        secret = len(credentials) >= _LONG or any(map(str.isdigit, credentials))
+        secret = any(map(str.isdigit, credentials)) or (
+            len(credentials) >= _LONG and (scheme.lower() == "bearer" or _is_mixed(credentials))
+        )
     if not secret:
         return None
     return f"{scheme} [MASKED fp={fingerprint(scheme.lower(), credentials)}]"
 
 
-find_scheme: Final = by_pattern(_SCHEME, _scheme)
+find_scheme: Final = ByPattern(_SCHEME, _scheme)
+
+
+def _is_mixed(credentials: str) -> bool:
+    """Whether letters change their case oftener than in a name: `token=request.session.get_new`."""
+    changes = sum(first.isupper() != second.isupper() for first, second in pairwise(credentials))
+    return changes * 3 > len(credentials)
 
 
 def _is_basic(credentials: str) -> bool:
@@ -138,32 +140,36 @@ def _vendor(match: re.Match[str], fingerprint: Fingerprint) -> str:
     return f"{prefix}[MASKED fp={fingerprint('vendor', match[0])}]"
 
 
-find_vendor: Final = by_pattern(_VENDOR, _vendor)
+find_vendor: Final = ByPattern(_VENDOR, _vendor)
 
 
 def _aws_id(match: re.Match[str], _fingerprint: Fingerprint) -> str:
     return f"{match[1][:4]}…{match[1][-4:]}"
 
 
-find_aws_id: Final = by_pattern(_AWS_ID, _aws_id)
+find_aws_id: Final = ByPattern(_AWS_ID, _aws_id)
 
 
 def _aws_secret(match: re.Match[str], fingerprint: Fingerprint) -> str:
     return f"{match[1]}[MASKED fp={fingerprint('aws_secret', match[2])}]"
 
 
-find_aws_secret: Final = by_pattern(_AWS_SECRET, _aws_secret)
+find_aws_secret: Final = ByPattern(_AWS_SECRET, _aws_secret)
 
 
 def _url(match: re.Match[str], _fingerprint: Fingerprint) -> str:
     return f"{match[1]}{MASK}@"
 
 
-find_url: Final = by_pattern(_URL, _url)
+find_url: Final = ByPattern(_URL, _url)
 
 
 # --- card numbers ---
 
+# No-break spaces come with what is copied from documents.
+_BLANKS: Final = " \u00a0\u202f"
+_SEPARATORS: Final = str.maketrans("", "", f"{_BLANKS}.-")
+_SEPARATING: Final = f"{_BLANKS}.-".encode()
 
 # Digits as 0 and letters as a: what is searched for is then one string of bytes.
 _SHAPE: Final = bytes.maketrans(
@@ -176,13 +182,17 @@ def _shape(text: str, without: bytes = b"") -> bytes:
 
 
 def like_card(text: str) -> bool:
-    """Thirteen digits, whatever spaces and dashes are between them."""
-    return b"0" * 13 in _shape(text, b" -")
+    """Thirteen digits, whatever spaces, dashes and dots are between them."""
+    return b"0" * 13 in _shape(text, _SEPARATING)
 
 
 _CARD: Final = re.compile(
     # Not after "**** ": those are the last four of a card that is already masked.
-    r"(?<![0-9])(?<!\*\*\*\* )(?=([2-6](?:[ -]?[0-9]){12,18})(?![0-9]))"
+    r"(?<![0-9])(?<!\*\*\*\* )(?<!0[xX])(?=("
+    rf"[2-6](?:[{_BLANKS}-]?[0-9]){{12,18}}"
+    # With dots in groups alone: a number with one is a decimal.
+    r"|[2-6][0-9]{3}(?:(?:\.[0-9]{4}){2,3}\.[0-9]{1,4}|\.[0-9]{6}\.[0-9]{4,5})"
+    r")(?![0-9]))"
 )
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _DATE: Final = re.compile(
@@ -198,7 +208,7 @@ def find_card(text: str, start: int, stop: int, _fingerprint: Fingerprint) -> It
     for match in _CARD.finditer(text, start, stop):
         length = _card_in(match[1])
         end = match.start() + length
-        if length and not _is_identifier(text, match.start(), end):
+        if length and not is_identifier(text, match.start(), end):
             yield match.start(), end, f"**** **** **** {_compact(match[1][:length])[-4:]}"
 
 
@@ -214,10 +224,10 @@ def _card_in(candidate: str) -> int:
 
 
 def _compact(number: str) -> str:
-    return number.replace(" ", "").replace("-", "")
+    return number.translate(_SEPARATORS)
 
 
-def _is_identifier(text: str, start: int, end: int) -> bool:
+def is_identifier(text: str, start: int, end: int) -> bool:
     """Whether these digits are part of a UUID, a hex digest, a fraction or an IBAN."""
     low, high = max(0, start - _AROUND), min(len(text), end + _AROUND)
     around = [
@@ -242,18 +252,35 @@ def like_ssn(text: str) -> bool:
     return b"0" * 9 in _shape(text, b" -")
 
 
+def like_number(digits: int) -> Callable[[str], bool]:
+    """A pretest for so many digits, whatever spaces, dashes and dots are between them."""
+    wanted = b"0" * digits
+    return lambda text: wanted in _shape(text, b" -.")
+
+
 _IBAN: Final = re.compile(
     r"(?<![A-Za-z0-9])(?="
-    r"([A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]){11,32}|[A-Za-z]{2}[0-9]{2}[A-Za-z0-9]{11,29}))"
+    rf"([A-Z]{{2}}[0-9]{{2}}(?:[{_BLANKS}-]?[A-Z0-9]){{11,32}}"
+    r"|[A-Za-z]{2}[0-9]{2}[A-Za-z0-9]{11,29}))"
 )
 _SSN: Final = re.compile(
-    r"(?<![\w-])(?!000|666|9)[0-9]{3}([- ])(?!00)[0-9]{2}\1(?!0000)[0-9]{4}(?![\w-])"
+    r"(?<![\w+-])(?!000|666|9)[0-9]{3}"
+    # With spaces, no part of a longer number, such as a telephone's.
+    r"(?:-(?!00)[0-9]{2}-(?!0000)[0-9]{4}|(?<![0-9] ...) (?!00)[0-9]{2} (?!0000)[0-9]{4}(?! [0-9]))"
+    r"(?![\w-])"
     # Nine digits in a row are one only where the text says so.
     r"|(?i:(?<![a-z])(?:ssn|social security(?: (?:number|no\.?))?)[^\w]{1,4})"
     r"(?!000|666|9)[0-9]{3}(?!00)[0-9]{2}(?!0000)[0-9]{4}(?!\w)"
 )
-_EMAIL: Final = re.compile(r"([\w.%+-]{1,64})@((?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24})(?![\w-])")
-_PHONE: Final = re.compile(r"(?<![\w+])\+([1-9](?:[ .()/-]{0,2}[0-9]){7,14})(?![0-9])")
+_EMAIL: Final = re.compile(
+    r"([\w.%+-]{1,64})@((?:[\w-]{1,63}\.){1,8}(?:xn--[A-Za-z0-9-]{2,59}|[^\W\d_]{2,24}))(?![\w-])"
+)
+# `icon@2x.png`, `package@1.2.3-rc.beta`
+_NO_HOST: Final = re.compile(
+    r"[1-9]x\.(?:png|jpe?g|gif|webp|avif|svg)|[0-9]{1,5}\.[0-9]{1,5}\.", re.IGNORECASE
+)
+_PHONE: Final = re.compile(rf"(?<![\w+])\+([1-9](?:[{_BLANKS}.()/-]{{0,2}}[0-9]){{7,14}})(?![0-9])")
+_DECIMAL: Final = re.compile(r"[0-9]{4,}\.[0-9]{1,2}")
 
 
 def find_iban(text: str, start: int, stop: int, _fingerprint: Fingerprint) -> Iterator[Span]:
@@ -278,26 +305,28 @@ def _behind(candidate: str, wanted: int) -> int:
 
 
 def _ssn(match: re.Match[str], _fingerprint: Fingerprint) -> str:
-    digits = 11 if match[1] else 9
+    digits = 11 if match[0][-5] in "- " else 9
     return f"{match[0][:-digits]}***-**-{match[0][-4:]}"
 
 
-find_ssn: Final = by_pattern(_SSN, _ssn)
+find_ssn: Final = ByPattern(_SSN, _ssn)
 
 
-def _email(match: re.Match[str], _fingerprint: Fingerprint) -> str:
+def _email(match: re.Match[str], _fingerprint: Fingerprint) -> str | None:
+    if _NO_HOST.match(match[2]):
+        return None
     first = match[1][0] if len(match[1]) > 1 else ""
     return f"{first}***@{match[2]}"
 
 
-find_email: Final = by_pattern(_EMAIL, _email)
+find_email: Final = ByPattern(_EMAIL, _email)
 
 
 def _phone(match: re.Match[str], _fingerprint: Fingerprint) -> str | None:
     digits = "".join(filter(str.isdecimal, match[1]))
-    if _DATE.search(match[1]):
+    if _DATE.search(match[1]) or _DECIMAL.fullmatch(match[1]):
         return None
     return f"+{numbering.calling_code(digits)} *** *** {digits[-4:]}"
 
 
-find_phone: Final = by_pattern(_PHONE, _phone)
+find_phone: Final = ByPattern(_PHONE, _phone)

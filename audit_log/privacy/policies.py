@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -19,6 +19,7 @@ from django.db import models
 
 from audit_log import conf, registry
 from audit_log.privacy import names
+from audit_log.privacy.maskers import Masker
 from audit_log.privacy.names import Kind, Named
 
 
@@ -33,11 +34,12 @@ class Policy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FieldPolicy:
-    """A policy and the rule that chose it. `keep_last4` is what `redaction.mask` is to be told."""
+    """A policy and the rule that chose it. The others are what `maskers.shown` is to be told."""
 
     policy: Policy
     rule: str
     keep_last4: bool = False
+    masker: Masker | None = None
 
 
 class Declared(Protocol):
@@ -51,6 +53,8 @@ class Declared(Protocol):
     def masked(self) -> frozenset[str]: ...
     @property
     def excluded(self) -> frozenset[str]: ...
+    @property
+    def maskers(self) -> tuple[tuple[str, Masker], ...]: ...
 
 
 class Rules(Protocol):
@@ -172,8 +176,16 @@ def _by_models(field: Field, declared: Iterable[Declared]) -> FieldPolicy | None
             (Policy.OPEN, options.open),
         ):
             if not spellings.isdisjoint(fields):
-                return _chosen(policy, f"model:{policy}", field)
+                chosen = _chosen(policy, f"model:{policy}", field)
+                return _with_masker(chosen, spellings, options) if options.maskers else chosen
     return None
+
+
+def _with_masker(chosen: FieldPolicy, spellings: set[str], options: Declared) -> FieldPolicy:
+    own = [masker for name, masker in options.maskers if name in spellings]
+    if chosen.policy is not Policy.MASKED or not own:
+        return chosen
+    return replace(chosen, keep_last4=False, masker=own[0])
 
 
 def _by_settings(field: Field, labels: Iterable[str], rules: Rules) -> FieldPolicy | None:

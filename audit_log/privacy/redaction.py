@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 from audit_log.events import JSON, Redaction
-from audit_log.privacy import names
+from audit_log.privacy import graphql, names
 from audit_log.privacy.names import Kind, Named
 
 _T = TypeVar("_T")
@@ -96,6 +96,8 @@ def _hides_nothing(value: JSON, mask_keys: tuple[str, ...], safe_keys: tuple[str
             if type(container) is dict:
                 members = container.values()
                 if not _names_nothing(container, mask_keys, safe_keys):
+                    return False
+                if graphql.KEY in container and graphql.is_like(container[graphql.KEY]):
                     return False
             if not _are_plain(members, below):
                 return False
@@ -306,8 +308,27 @@ class _Walk:
             elif isinstance(member, _SCALARS):
                 kept[key] = member
             else:
-                kept[key] = self.value(member, f"{path}.{step(key)}", depth)
+                kept[key] = self.named_value(key, member, f"{path}.{step(key)}", depth)
         return kept
+
+    def named_value(self, key: str, member: JSON, path: str, depth: int) -> JSON:
+        """The value of a name that says nothing; `query` may be a GraphQL document."""
+        if key == graphql.KEY and graphql.is_like(member):
+            return self.graphql(member, path)
+        return self.value(member, path, depth)
+
+    def graphql(self, document: str, path: str) -> str:
+        def judge(name: str) -> Named | None:
+            return names.judge(name, self.mask_keys, self.safe_keys)
+
+        def hide(name: str, literal: str, named: Named) -> str:
+            return f'"{self.hide(literal, named, f"{path}.{step(name)}")}"'
+
+        left = graphql.without_secrets(document, judge, hide)
+        if left is not None:
+            return left
+        self.notes.add(path, "unparsed")
+        return MASK
 
     def items(self, items: Iterable[JSON], path: str, depth: int) -> JSON:
         kept: list[JSON] = []
@@ -383,7 +404,7 @@ class _Walk:
         named = names.judge(key, self.mask_keys, self.safe_keys)
         if named is None:
             plain = unquote_plus(value)
-            kept = self.value(plain, f"{path}.{step(key)}", 0)
+            kept = self.named_value(key, plain, f"{path}.{step(key)}", 0)
             return piece if kept == plain else f"{raw}{equals}{quote_plus(kept)}"
         self.notes.add(f"{path}.{step(key)}", named.rule)
         return f"{raw}{equals}{mask(unquote_plus(value), keep_last4=named.kind is Kind.CARD)}"

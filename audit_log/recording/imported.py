@@ -28,8 +28,9 @@ from audit_log.events import (
     emitter,
     id_agrees,
 )
+from audit_log.privacy.maskers import shown
 from audit_log.privacy.policies import FieldPolicy, Policy, data_policy, field_policy
-from audit_log.privacy.redaction import mask, redact, redact_query
+from audit_log.privacy.redaction import redact, redact_query
 from audit_log.recording.explicit import MAX_ACTION, as_actor, as_target, classified
 from audit_log.recording.targets import target_id, target_type
 from audit_log.recording.values import clean, key_text, plain, safe_str
@@ -237,7 +238,8 @@ class _Changes:
             self.redactions += marks
             values.append(value)
         if policy.policy is Policy.MASKED:
-            values = [mask(value, keep_last4=policy.keep_last4) for value in values]
+            keep_last4, masker = policy.keep_last4, policy.masker
+            values = [shown(value, path, keep_last4=keep_last4, masker=masker) for value in values]
             self.redactions.append(Redaction(path, policy.rule))
         else:
             values = [self._redacted(value, path) for value in values]

@@ -363,7 +363,12 @@ MARKS += [
     "DE89",
     "4111 1111-1111 1111",
 ]
-MARKS += ["078-05-1120", "@", "+"]
+MARKS += ["078-05-1120", "@", "+", "ghp_" + "a1B2" * 9, "xoxb-0123456789", "whsec_" + "a1" * 10]
+MARKS += [
+    "AKIAIOSFODNN7EXAMPLE",
+    "SG." + "a1B2" * 4 + "." + "a1B2" * 4,
+    "4111\u00a01111\u202f1111.1111",
+]
 
 
 @given(st.lists(st.one_of(st.sampled_from(MARKS), st.text(max_size=8)), min_size=1, max_size=6))

@@ -43,6 +43,7 @@ class Declared:
     sealed: frozenset[str] = field(default_factory=frozenset)
     masked: frozenset[str] = field(default_factory=frozenset)
     excluded: frozenset[str] = field(default_factory=frozenset)
+    maskers: tuple[tuple[str, Any], ...] = ()
 
 
 def named(name: str, kind: type[models.Field[Any, Any]] = models.TextField, **options: Any) -> Any:
