@@ -50,8 +50,9 @@ def _rows(using: str) -> Any:
 
 
 def events_of(using: str, id_: int) -> list[Event]:
-    """What is in a parked batch. Raises ParkedRefused where there is none, AuditLogError where it
-    cannot be read.
+    """What is in a parked batch.
+
+    Raises ParkedRefused where there is none, AuditLogError where it cannot be read.
     """
     row = _rows(using).filter(pk=id_).first()
     if row is None:

@@ -19,7 +19,7 @@ from audit_log.conf import get_settings
 from audit_log.events import JSON
 from audit_log.privacy import names
 from audit_log.privacy.detectors import UNCLASSIFIED, detect, scrub_value
-from audit_log.privacy.patterns import no_fingerprint
+from audit_log.privacy.finders import no_fingerprint
 from audit_log.privacy.policies import Policy, decide_data, field_policy, key_kind
 from audit_log.privacy.redaction import MASK, redact, redact_query, step
 

@@ -23,8 +23,10 @@ from tests.triggers.seen import sql
 pytestmark = pytest.mark.postgres
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
+# jsonb knows no negative zero: what is stored, and what a trigger sees, is another value.
+FLOATS = st.floats(-1e9, 1e9).map(lambda value: value + 0.0)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(-1e9, 1e9) | TEXT,
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | FLOATS | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=8,
 )

@@ -21,9 +21,7 @@ _ACTIONS = ("list", "show", "retry", "discard")
 
 def add_arguments(parser: ArgumentParser) -> None:
     """What to do, with which batches."""
-    parser.add_argument(
-        "action", nargs="?", choices=_ACTIONS, default="list", help="(%(default)s)"
-    )
+    parser.add_argument("action", nargs="?", choices=_ACTIONS, default="list", help="(%(default)s)")
     parser.add_argument("batch", nargs="*", type=number, help="Their numbers.")
     parser.add_argument("--all", action="store_true", help="retry: all of them.")
     parser.add_argument("--reason", default="", help="discard: why; on record.")
