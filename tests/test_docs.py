@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from django.dispatch import Signal
 
-from audit_log import checks, conf, registry, signals
+from audit_log import checks, conf, metrics, registry, signals
 from audit_log.conf import reference
 from audit_log.management import verbs
 from audit_log.privacy import key_checks, names
@@ -52,6 +52,12 @@ def test_the_table_of_checks_lists_every_id_and_no_other() -> None:
 def test_the_table_of_commands_lists_every_verb_and_no_other() -> None:
     modules = {path.stem for path in Path(verbs.__path__[0]).glob("[a-z]*.py")}
     assert set(_first_cells(SETTINGS, "Commands")) == modules
+
+
+def test_every_metric_is_told() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    told = re.findall(r"`([a-z_]+)(?:\{[a-z]+\})?`", page.split("| metric,", 1)[1])
+    assert {kind.name for kind in metrics.KINDS} <= set(told)
 
 
 def test_the_table_of_signals_lists_every_one_and_no_other() -> None:

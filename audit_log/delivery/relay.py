@@ -26,7 +26,7 @@ from django.db import (
     connections,
 )
 
-from audit_log.delivery import outboxes, parking
+from audit_log.delivery import outboxes, parking, tally
 from audit_log.delivery.claims import MAX_ROWS, Claim, Relayed, claimable, read_committed
 from audit_log.exceptions import AuditLogError
 from audit_log.privacy.words import tellable
@@ -74,7 +74,9 @@ def relay(
     total = Relayed()
     _write_what_waits_outside()
     while True:
+        began = time.monotonic()
         moved = _round(using)
+        tally.add(moved.batches, moved.events, time.monotonic() - began)
         total.add(moved)
         if progress is not None:
             progress(total)
