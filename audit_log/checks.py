@@ -24,6 +24,7 @@ from audit_log.privacy import configured
 from audit_log.privacy.key_checks import (
     check_keys,
     check_made_up_keys,
+    check_missing_keys,
     check_wrapped_keys,
     readable,
 )
@@ -48,6 +49,7 @@ def register() -> None:
     checks.register(check_installed_triggers, Tags.database)
     checks.register(check_wrapped_keys, Tags.compatibility)
     checks.register(check_made_up_keys, Tags.security, deploy=True)
+    checks.register(check_missing_keys, Tags.database)
     checks.register(check_keys, Tags.security, deploy=True)
 
 

@@ -32,6 +32,7 @@ FORMAT: Final = 1
 DATA_KEY: Final = "data-key"  # the purpose of a ring key that wraps data keys
 DEFLATED: Final = 1
 KEY_ID_BYTES: Final = 16
+KEY_ID_AT: Final = 3  # behind format and flags, counted from 1 as SQL does
 _NONCE_BYTES: Final = 12
 HEADER_BYTES: Final = 2 + KEY_ID_BYTES + _NONCE_BYTES
 _WORTH_DEFLATING: Final = 200

@@ -6,9 +6,14 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's names
+from django.db import DatabaseError
+from django.db.models import BinaryField, Count
+from django.db.models.functions import Substr
 
 from audit_log import conf
 from audit_log.exceptions import ConfigurationError
+from audit_log.models import DataKey
+from audit_log.privacy.encryption import KEY_ID_AT, KEY_ID_BYTES, key_ring
 
 
 def readable() -> bool:
@@ -72,6 +77,32 @@ def check_made_up_keys(**_: Any) -> list[CheckMessage]:
         if len(set(key)) < _FEW_BYTES or all(byte in _PRINTABLE for byte in key)
     ]
     return found
+
+
+def check_missing_keys(databases: Any = None, **_: Any) -> list[CheckMessage]:
+    """audit_log.E011: what is stored is under a key that is not in ENCRYPTION_KEYS."""
+    using = conf.get_settings().database if readable() else None
+    if using is None or using not in (databases or ()):
+        return []
+    at = Substr("wrapped", KEY_ID_AT, KEY_ID_BYTES, output_field=BinaryField())
+    rows = DataKey.objects.using(using).filter(wrapped__isnull=False).annotate(at=at)
+    try:
+        found = list(rows.order_by().values_list("at").annotate(n=Count("pk")))
+    except DatabaseError:
+        return []  # before the first migration
+    ring = key_ring()
+    return [
+        Error(
+            f"{number} data keys in {using!r} are wrapped by a key that is not in AUDIT_LOG"
+            f'["ENCRYPTION_KEYS"] (fingerprint {bytes(id_).hex()}): what is sealed under them '
+            "cannot be opened.",
+            hint="Put that key back, behind the first. `manage.py audit_log rekey --dry-run` says "
+            "what stands under which key.",
+            id="audit_log.E011",
+        )
+        for id_, number in found
+        if ring.name_of(bytes(id_)) is None
+    ]
 
 
 def check_keys(**_: Any) -> list[CheckMessage]:

@@ -21,10 +21,9 @@ from audit_log.exceptions import ConfigurationError
 from audit_log.ledger.records import PERSONS
 from audit_log.models import DataKey, Record, Stream
 from audit_log.privacy.data_keys import subject_scope
-from audit_log.privacy.encryption import KEY_ID_BYTES
+from audit_log.privacy.encryption import KEY_ID_AT, KEY_ID_BYTES
 
 _PAGE: Final = 20_000
-_KEY_AT: Final = 3  # behind the format and the flags, counted from 1
 Progress = Callable[[str, int, int], None]
 
 
@@ -140,7 +139,7 @@ _COLUMNS: Final = ("sealed_actor", "sealed_data")
 def _annotated(rows: QuerySet[Record]) -> QuerySet[Record]:
     return rows.annotate(
         **{
-            f"{column}_key": Substr(column, _KEY_AT, KEY_ID_BYTES, output_field=BinaryField())
+            f"{column}_key": Substr(column, KEY_ID_AT, KEY_ID_BYTES, output_field=BinaryField())
             for column in _COLUMNS
         }
     )

@@ -30,6 +30,7 @@ from audit_log.ledger.verification import verify
 from audit_log.models import Cursor, DataKey, Outbox, Record
 from audit_log.privacy import data_keys, encryption
 from audit_log.privacy.encryption import blind_index, key_id_of, key_ring
+from audit_log.privacy.key_checks import check_missing_keys
 from audit_log.reading.contents import contents, labels
 from audit_log.reading.search import search
 from audit_log.retention import erasure, rekeying
@@ -238,6 +239,17 @@ def test_rotation_while_writers_and_relays_are_at_work(keys: Set):
     assert records.count() == 53
     assert [contents(record)["closed"] for record in records] == [[]] * 53
     assert verify().ok
+
+
+def test_check_names_the_key_that_is_missing(keys: Set):
+    _some()
+    keys(ENCRYPTION_KEYS=_ring("2026", "2025"))
+    assert check_missing_keys(databases=["default"]) == []
+    keys(ENCRYPTION_KEYS=_ring("2026"))
+    (message,) = check_missing_keys(databases=["default"])
+    assert message.id == "audit_log.E011"
+    assert f"{DataKey.objects.count()} data keys" in message.msg
+    assert check_missing_keys(databases=["other"]) == check_missing_keys() == []
 
 
 # The index key.
