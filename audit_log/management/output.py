@@ -55,6 +55,10 @@ class Output:
             self.clear()
             self._stdout.write(text + "\n")
 
+    def raw(self, text: str) -> None:
+        """A piece of a document that is the result itself, whatever the verbosity."""
+        self._stdout.write(text, ending="")
+
     def json(self, value: object) -> None:
         """The result for programs, where they asked for it."""
         if self._json:

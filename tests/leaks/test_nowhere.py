@@ -18,7 +18,7 @@ from audit_log.alerts import sweeping
 from audit_log.delivery import relay as delivery
 from audit_log.ledger import checkpoints
 from audit_log.ledger.verification import verify
-from audit_log.models import ArchivePart, Outbox, Record
+from audit_log.models import ArchivePart, DataKey, Outbox, Record
 from audit_log.reading.contents import contents
 from audit_log.retention import archive, planning
 from audit_log.testing import leaks
@@ -154,6 +154,20 @@ def test_people_are_shown_none(
         read = list(there.read())
         assert len(read) >= 500
         watch.places = [leaks.Place(there.name, lambda: read, there.shows)]
+        assert [str(leak) for leak in watch.found()] == []
+
+
+def test_export_gives_a_person_none(fill: Fill):
+    """H1: all that is held of everybody, opened"""
+    with leaks.watch(databases=BOTH) as watch:
+        fill(watch)
+        _relay()
+        scopes = DataKey.objects.filter(scope__startswith="subject:")
+        people = {scope.partition(":")[2] for scope in scopes.values_list("scope", flat=True)}
+        named = [person for person in people if not person.startswith("subject:")]
+        assert len(named) >= 10
+        watch.asked = True
+        watch.places = [leaks.export(*named)]
         assert [str(leak) for leak in watch.found()] == []
 
 

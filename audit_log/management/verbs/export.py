@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from django.core.management.base import CommandError
 
@@ -35,20 +34,17 @@ def run(options: dict[str, Any], out: Output) -> None:
     """Write it. Raises CommandError where the file is there already, or parts cannot be read."""
     using: str = options["database"] or ledger_alias()
     path: Path | None = options["output"]
-    try:
-        file = sys.stdout if path is None else os.fdopen(_new(path), "w", encoding="utf-8")
-    except OSError as error:
-        raise CommandError(f"{path}: {error.strerror}. Name a file that does not exist.") from error
+    file = None if path is None else _new(path)
     with operator():
         found = disclosure.of(
             options["subject"],
             using,
             lambda name, done, size: out.progress(f"{name}: {done} of {size} records"),
         )
+    write = out.raw if file is None else file.write
     for text in FORMATS[options["format"]](found):
-        file.write(text)
-    file.flush()
-    if path is not None:
+        write(text)
+    if file is not None:
         file.close()
         out.json({"subject": found.person.subject, "records": found.count, "unread": found.unread})
         out.line(f"{found.count} records of {found.person.subject} are in {path}.")
@@ -56,5 +52,9 @@ def run(options: dict[str, Any], out: Output) -> None:
         raise CommandError(f"{len(found.unread)} archived parts could not be read.")
 
 
-def _new(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
+def _new(path: Path) -> TextIO:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror}. Name a file that does not exist.") from error
+    return os.fdopen(descriptor, "w", encoding="utf-8")

@@ -12,7 +12,7 @@ from audit_log.testing.leaks.archives import archive
 from audit_log.testing.leaks.brokers import queues, redis
 from audit_log.testing.leaks.channels import send_records, send_requests
 from audit_log.testing.leaks.logs import logs
-from audit_log.testing.leaks.pages import admin, api, search
+from audit_log.testing.leaks.pages import admin, api, export, search
 from audit_log.testing.leaks.places import Place, files, mails, opened, spool, tables, values
 from audit_log.testing.leaks.secrets import BY_FORM, NAMES, PERSONAL, Promise, Secret
 from audit_log.testing.leaks.watching import Leak, Watch, watch
@@ -29,6 +29,7 @@ __all__ = [
     "admin",
     "api",
     "archive",
+    "export",
     "files",
     "logs",
     "mails",

@@ -113,6 +113,20 @@ def search(*, opened: bool = False) -> Place:
     return Place("what a verb prints", read, OPENED if opened else LABELS)
 
 
+def export(*subjects: str) -> Place:
+    """What `audit_log export --subject` gives these people, as JSON and as a page."""
+
+    def read() -> Iterator[Piece]:
+        for subject in subjects:
+            for form in ("json", "html"):
+                printed = io.StringIO()
+                words = [f"--subject={subject}", f"--format={form}"]
+                call_command("audit_log", "export", *words, stdout=printed)
+                yield f"the export of {subject}", as_bytes(printed.getvalue())
+
+    return Place("what a person is given", read, OPENED)
+
+
 def _records() -> Iterator[Record]:
     """Those there are now: looking at them makes more."""
     rows = Record.objects.using(ledger_alias()).only("id", "target_type", "target_id")
