@@ -118,6 +118,39 @@ def flush(connection: BaseDatabaseWrapper, events: Sequence[Event]) -> list[Row]
     return []
 
 
+def write_some(connection: BaseDatabaseWrapper, events: Sequence[Event]) -> bool:
+    """Write batches into the open transaction, which goes on. False where they are refused.
+
+    Then the transaction is as it was. Raises whatever ended it, if it is no longer open.
+    """
+    if postgresql.is_in_error(connection):
+        return False  # nothing of it will be committed
+    try:
+        rows = rows_of(events)
+        with connection.wrap_database_errors, quiet(connection):
+            _insert_only(connection, rows)
+    except Exception as error:
+        if not _still_open(connection, error):
+            raise
+        losses.warn("flush_failed", "Cannot write to the outbox of %r now.", connection.alias)
+        _undo_insert(connection)
+        return False
+    return True
+
+
+def _insert_only(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> None:
+    if connection.vendor == "postgresql":
+        values = ", ".join(f"({values_of(row)})" for row in rows)
+        sql = (
+            f"SAVEPOINT audit_log; {into(connection)} VALUES {values}; RELEASE SAVEPOINT audit_log"
+        )
+        postgresql.execute(connection, sql)
+    elif connection.vendor == "sqlite":
+        _insert_sqlite(connection, rows)
+    else:
+        _insert_mysql(connection, rows, commit=False)
+
+
 def insert(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> None:
     """Put rows into the outbox within whatever transaction is open (spool, ingest)."""
     now = datetime.now(UTC)
@@ -130,19 +163,24 @@ def _insert(connection: BaseDatabaseWrapper, rows: Sequence[Row], *, savepoint: 
     if connection.vendor == "postgresql":
         _insert_and_commit_postgresql(connection, rows, savepoint=savepoint)
         return
-    now = connection.ops.adapt_datetimefield_value(datetime.now(UTC))
     if connection.vendor == "sqlite":
-        values = [value for row in rows for value in (now, row.event_count, row.payload)]
-        place = ", ".join(["(?, ?, ?, 0)"] * len(rows))
-        connection.connection.execute(f"{into(connection)} VALUES {place}", values)
-        return
-    _insert_mysql(connection, rows, now)
+        _insert_sqlite(connection, rows)
+    else:
+        _insert_mysql(connection, rows, commit=True)
 
 
-def _insert_mysql(connection: BaseDatabaseWrapper, rows: Sequence[Row], now: Any) -> None:
+def _insert_sqlite(connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> None:
+    now = connection.ops.adapt_datetimefield_value(datetime.now(UTC))
+    values = [value for row in rows for value in (now, row.event_count, row.payload)]
+    place = ", ".join(["(?, ?, ?, 0)"] * len(rows))
+    connection.connection.execute(f"{into(connection)} VALUES {place}", values)
+
+
+def _insert_mysql(connection: BaseDatabaseWrapper, rows: Sequence[Row], *, commit: bool) -> None:
     """One at a time: a packet larger than the server takes would end the connection."""
+    now = connection.ops.adapt_datetimefield_value(datetime.now(UTC))
     sql = f"{into(connection)} VALUES (%s, %s, %s, 0)"
-    with_commit = connection.vendor == "mysql" and mysql.takes_several(connection)
+    with_commit = commit and connection.vendor == "mysql" and mysql.takes_several(connection)
     *first, last = [(now, row.event_count, row.payload) for row in rows]
     with quiet(connection), connection.cursor() as cursor:
         for values in first if with_commit else [*first, last]:

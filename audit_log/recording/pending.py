@@ -20,7 +20,7 @@ from audit_log.events import Event
 from audit_log.exceptions import RecordingFailed
 from audit_log.recording import beginning, mysql, nudge, outbox, postgresql, spool
 from audit_log.recording.joined import Joined
-from audit_log.recording.works import Mark, Work, announce, uncommitted
+from audit_log.recording.works import MAX_WAITING, Mark, Work, announce, uncommitted
 
 _NO_MODE: Final = "not SQLite"
 _BEGUN_BY_US: Final = {"postgresql": postgresql, "mysql": mysql}  # in fewer round trips
@@ -63,7 +63,7 @@ def expect(connection: BaseDatabaseWrapper) -> None:
 def add_stored(connection: BaseDatabaseWrapper, event: Event) -> None:
     """An event whose batch went along with the write (`recording.joined`)."""
     work = work_of(connection)
-    work.written.append((work.mark(connection.savepoint_state), event))
+    work.keep(work.mark(connection.savepoint_state), event)
     announce(event, connection.alias)
 
 
@@ -71,6 +71,23 @@ def _append(connection: BaseDatabaseWrapper, event: Event) -> None:
     work = work_of(connection)
     work.items.append((work.mark(connection.savepoint_state), event))
     announce(event, connection.alias)
+    if len(work.items) >= work.limit and work.items[0][0] is work.marks[-1][1]:
+        _write_some(connection, work)
+
+
+def _write_some(connection: BaseDatabaseWrapper, work: Work) -> None:
+    """What a long transaction has captured so far goes into the outbox, where it falls with it.
+
+    However much it changes, a process keeps a bounded part of it. Only while all of it belongs to
+    the present place: written behind a savepoint, what is older than that would fall with it. Where
+    the outbox refuses, it is asked again later, and at COMMIT, which is when `ON_FAILURE` decides.
+    """
+    if outbox.write_some(connection, [event for _, event in work.items]):
+        work.take()
+        work.forget_rows()
+        work.limit = MAX_WAITING
+    else:
+        work.limit = 2 * len(work.items)
 
 
 def in_transaction(connection: BaseDatabaseWrapper) -> bool:
@@ -248,7 +265,7 @@ def _with_flush(connection: BaseDatabaseWrapper, commit: Callable[[], None]) -> 
         commit()
     finally:
         mysql.commit_again(connection)
-    refused, any_events = work.refused, bool(work.written) or work.expects
+    refused, any_events = work.refused, bool(work.stored) or work.expects
     work.settle()
     if refused:
         spool.write(connection.alias, refused)

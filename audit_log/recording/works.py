@@ -29,6 +29,11 @@ ANY_ROW: Final = object()
 """Instead of a key in `Mark.rows`: all rows of a model, when they were too many to name."""
 
 
+MAX_WAITING: Final = 2_000
+"""Events of one transaction in memory; then they are written into the outbox before its end."""
+MAX_NAMED: Final = 10_000
+
+
 class Tap(Protocol):
     """Sees events as they are captured (`audit_log.testing`)."""
 
@@ -49,12 +54,14 @@ def tap(listener: Tap) -> Callable[[], None]:
 class Work:
     """What one connection has captured in its open transaction, and what of it is in the outbox."""
 
-    __slots__ = ("expects", "items", "marks", "refused", "written")
+    __slots__ = ("expects", "items", "limit", "marks", "refused", "stored", "written")
 
     def __init__(self) -> None:
         self.expects = False  # that triggers of the database wrote into the outbox
         self.items: list[tuple[Mark, Event]] = []
-        self.written: list[tuple[Mark, Event]] = []
+        self.limit = MAX_WAITING  # of items
+        self.stored: set[Mark] = set()  # under which something of it is in the outbox
+        self.written: list[tuple[Mark, Event]] = []  # what that was, where a tap may want to know
         self.refused: list[outbox.Row] = []
         self.marks: list[tuple[int, Mark]] = []
 
@@ -81,9 +88,22 @@ class Work:
     def take(self) -> list[Event]:
         """The events that wait: they go into the outbox now, and with it stand or fall."""
         events = [event for _, event in self.items]
-        self.written += self.items
+        for mark, event in self.items:
+            self.keep(mark, event)
         self.items = []
         return events
+
+    def keep(self, mark: Mark, event: Event) -> None:
+        """An event is in the outbox, where it stands or falls with the transaction."""
+        self.stored.add(mark)
+        if _taps:
+            self.written.append((mark, event))
+
+    def forget_rows(self) -> None:
+        """Rows too many to name are all rows of their model: a mark must not grow for ever."""
+        for _, mark in self.marks:
+            if len(mark.rows) > MAX_NAMED:
+                mark.rows = {(key[0], ANY_ROW) for key in mark.rows if isinstance(key, tuple)}
 
     def undo(self, since: int = -1) -> None:
         """Drop what was captured since savepoint number `since` was made (all by default)."""
@@ -103,13 +123,15 @@ class Work:
                     listener.dropped(event)
         self.items = [item for item in self.items if not item[0].undone]
         self.written = [item for item in self.written if not item[0].undone]
-        self.refused = []
+        self.stored = {mark for mark in self.stored if not mark.undone}
+        self.refused, self.limit = [], MAX_WAITING
 
     def settle(self) -> None:
         """The transaction has committed."""
         for _, mark in self.marks:
             mark.settled = True
         self.marks, self.items, self.written, self.refused = [], [], [], []
+        self.stored, self.limit = set(), MAX_WAITING
         self.expects = False
         uncommitted.discard(id(self))
 
