@@ -7,21 +7,23 @@ user model for users), or `subject:value`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from django.apps import apps
-from django.db.models import BinaryField, Count, Q, QuerySet
+from django.db.models import BinaryField, Count, Model, Q, QuerySet
 from django.db.models.functions import Substr
 
 from audit_log.conf import get_settings
-from audit_log.events import ACTION
 from audit_log.exceptions import ConfigurationError
 from audit_log.ledger.records import PERSONS
 from audit_log.models import DataKey, Record, Stream
 from audit_log.privacy.data_keys import subject_scope
 from audit_log.privacy.encryption import KEY_ID_BYTES
+from audit_log.recording.subjects import person_type
+from audit_log.recording.values import clean
 
 _PAGE: Final = 20_000
 _KEY_AT: Final = 3  # behind the format and the flags, counted from 1
@@ -59,31 +61,34 @@ class Person:
 def named(name: str) -> str:
     """The subject that somebody named, in its one spelling. Raises ConfigurationError.
 
-    `user:42` is the user 42, whatever the user model is called.
+    `user:42` is the user 42, whatever the user model is called; of a proxy or a child table it is
+    the person whose row that is. What follows `subject:` is taken as it stands.
     """
-    kind, separator, id_ = name.strip().partition(":")
+    kind, separator, id_ = clean(name).partition(":")
+    kind = kind.strip().lower()
+    if kind != "subject":
+        id_ = id_.strip()
     if not separator or not id_:
         raise ConfigurationError(
             f"{name!r} names nobody: write app.model:id (user:42 for a user), or subject:value "
             "where `subject=` names a plain field."
         )
-    kind = kind.lower()
     if kind == "user":
         return f"{get_settings().user_model.lower()}:{id_}"
-    if kind != "subject" and not (ACTION.fullmatch(kind) and _is_model(kind)):
-        raise ConfigurationError(
-            f"{name!r}: there is no model {kind!r}. Write app.model:id, or subject:value."
-        )
-    return f"{kind}:{id_}"
+    if kind == "subject":
+        return f"{kind}:{id_}"
+    return f"{person_type(_model(kind, name))}:{id_}"
 
 
-def _is_model(label: str) -> bool:
+def _model(label: str, name: str) -> type[Model]:
     app, _, model = label.partition(".")
-    try:
-        apps.get_model(app, model)
-    except (LookupError, ValueError):
-        return False
-    return True
+    for config in apps.get_app_configs():
+        if config.label.lower() == app:
+            with suppress(LookupError):
+                return config.get_model(model)
+    raise ConfigurationError(
+        f"{name!r}: there is no model {label!r}. Write app.model:id, or subject:value."
+    )
 
 
 def find(subject: str, using: str) -> Person:
