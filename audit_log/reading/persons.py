@@ -21,10 +21,12 @@ from audit_log.exceptions import ConfigurationError
 from audit_log.ledger.records import PERSONS
 from audit_log.models import DataKey, Record, Stream
 from audit_log.privacy.data_keys import subject_scope
-from audit_log.privacy.encryption import KEY_ID_BYTES
+from audit_log.privacy.detectors import scrub
+from audit_log.privacy.encryption import KEY_ID_BYTES, fingerprint
 from audit_log.recording.subjects import person_type
 from audit_log.recording.values import clean
 
+SUBJECT: Final = "subject"  # the target's type of bookkeeping about a person
 _PAGE: Final = 20_000
 _KEY_AT: Final = 3  # behind the format and the flags, counted from 1
 Progress = Callable[[str, int, int], None]
@@ -53,9 +55,16 @@ class Person:
 
     @property
     def targeted(self) -> Q:
-        """The records about the object that they are."""
+        """The records about the object that they are, and about the log's record of them."""
         kind, _, id_ = self.subject.partition(":")
-        return Q(target_type=kind, target_id=id_)
+        return Q(target_type=kind, target_id=id_) & ~Q(target_type=SUBJECT) | Q(
+            target_type=SUBJECT, target_id=self.subject
+        )
+
+    def is_target(self, row: Record) -> bool:
+        """Whether a record is one of these."""
+        named = f"{row.target_type}:{row.target_id}"
+        return self.subject == (row.target_id if row.target_type == SUBJECT else named)
 
 
 def named(name: str) -> str:
@@ -66,7 +75,7 @@ def named(name: str) -> str:
     """
     kind, separator, id_ = clean(name).partition(":")
     kind = kind.strip().lower()
-    if kind != "subject":
+    if kind != SUBJECT:
         id_ = id_.strip()
     if not separator or not id_:
         raise ConfigurationError(
@@ -75,7 +84,7 @@ def named(name: str) -> str:
         )
     if kind == "user":
         return f"{get_settings().user_model.lower()}:{id_}"
-    if kind == "subject":
+    if kind == SUBJECT:
         return f"{kind}:{id_}"
     return f"{person_type(_model(kind, name))}:{id_}"
 
@@ -107,6 +116,20 @@ def pages(person: Person, using: str, progress: Progress) -> Iterator[QuerySet[R
             theirs = person.acting | person.targeted | _under(person, *_COLUMNS)
             yield rows.filter(theirs, stream=stream.name, sequence__gte=start, sequence__lt=end)
             progress(stream.name, end, stream.size)
+
+
+def acted(person: Person, using: str) -> Iterator[QuerySet[Record]]:
+    """The records of what they did, in one query set or several.
+
+    An id that looks like an e-mail address or a card number was masked, so it finds nothing, or
+    others: then the key tells.
+    """
+    masked, _ = scrub(person.user_id or "", personal=True, fingerprint=fingerprint)
+    if masked == (person.user_id or ""):
+        yield Record.objects.using(using).filter(person.acting)
+        return
+    for rows in pages(person, using, lambda _stream, _done, _size: None):
+        yield rows.filter(_under(person, "sealed_actor"))
 
 
 @dataclass(slots=True)

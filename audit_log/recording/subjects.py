@@ -57,12 +57,15 @@ def subject_of_target(target: models.Model | Target | None) -> str | None:
     if isinstance(target, models.Model):
         found = subject_of(target.__class__)
         return None if found is None or target.pk is None else found.of(target)
-    if target is None or target.id is None or (model := _model(target.type)) is None:
+    if target is None or target.id is None or (model := model_of(target.type)) is None:
         return None
+    return clean(f"{person_type(model)}:{target.id}") if is_person(model) else None
+
+
+def is_person(model: type[models.Model]) -> bool:
+    """Whether its rows are persons themselves."""
     found = subject_of(model)
-    if found is None or not _is_key(found.model, found.rule):
-        return None
-    return clean(f"{person_type(model)}:{target.id}")
+    return found is not None and _is_key(found.model, found.rule)
 
 
 def person_type(model: type[models.Model]) -> str:
@@ -102,11 +105,12 @@ def _is_key(model: type[models.Model], rule: Rule | None) -> bool:
     return rule == "pk" or any(rule in {key.name, key.attname} for key in model._meta.pk_fields)
 
 
-def _model(label: str) -> type[models.Model] | None:
+def model_of(label: str) -> type[models.Model] | None:
+    """The model of a target's type; None for one of the past."""
     try:
         return apps.get_model(label)
     except (LookupError, ValueError):
-        return None  # a model of the past, or none
+        return None
 
 
 def _of_field(instance: models.Model, name: str, model: type[models.Model]) -> str | None:

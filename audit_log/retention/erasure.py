@@ -122,7 +122,7 @@ def _refuse_held(subject: str, using: str) -> None:
 
 
 def _record(facts: Facts, reason: str | None, using: str) -> uuid.UUID:
-    target = Target(type="subject", id=facts.subject)
+    target = Target(type=persons.SUBJECT, id=facts.subject)
     return bookkeeping.say(ACTION, facts.data(), using, target=target, reason=reason)
 
 
@@ -135,8 +135,9 @@ def drop_tokens(person: Person, using: str) -> int:
         some |= Q(**{f"{token}__isnull": False})
     rows: QuerySet[Record] = QuerySet(Record, using=using)  # the manager's own refuses to update
     done = 0
-    while ids := list(rows.filter(some, person.acting).values_list("pk", flat=True)[:_BATCH]):
-        done += rows.filter(pk__in=ids).update(**dict.fromkeys(TOKENS))
+    for theirs in persons.acted(person, using):
+        while ids := list(theirs.filter(some).values_list("pk", flat=True)[:_BATCH]):
+            done += rows.filter(pk__in=ids).update(**dict.fromkeys(TOKENS))
     return done
 
 
