@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import file_digest
 from itertools import islice
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from audit_log.exceptions import (
     DecryptionError,
     Erased,
     KeysUnavailable,
+    PartDamaged,
     TamperedValue,
 )
 from audit_log.ledger.records import PERSONS, SEALED_COLUMNS
@@ -112,6 +114,9 @@ class Disclosure:
             self.progress(part.key, part.count, part.count)
 
     def _lines_of(self, part: ArchivePart, store: Store) -> Iterator[list[Record]]:
+        with store.open(part.key) as file:
+            if file_digest(file, "sha256").hexdigest() != part.sha256:  # type: ignore[arg-type]
+                raise PartDamaged("It is not what was archived there: its checksum is another.")
         with store.open(part.key) as file:
             lines = (line for line in read_part(file) if part.purged_through is not None)
             gone = (line for line in lines if line.sequence < (part.purged_through or 0))

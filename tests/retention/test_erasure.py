@@ -541,6 +541,32 @@ def test_verb_says_first_what_would_go(ann: Any, capsys: pytest.CaptureFixture[s
         call_command("audit_log", "erase", "subject:nobody", "--yes", "--reason=17")
 
 
+def test_certificate_that_cannot_be_written_is_printed(
+    ann: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = tmp_path / "nowhere" / "certificate.json"
+    words = [f"user:{ann.pk}", "--yes", "--reason=17", f"--certificate={path}"]
+    with pytest.raises(CommandError, match=r"No such file.*All is erased"):
+        call_command("audit_log", "erase", *words)
+    said = capsys.readouterr().out
+    printed = said[said.index("{") : said.rindex("}") + 1]
+    assert Certificate.parse(printed.encode()).subject == _subject(ann)
+
+
+def test_tokens_of_who_is_called_by_an_address_go():
+    """Of an id that looks like an e-mail address the record holds a mask."""
+    others = [Actor(type="user", id=f"a{n}@example.com", label=f"a{n}") for n in range(2)]
+    for actor in others:
+        with context.changed(actor=actor):
+            Category.objects.create(name="c")
+    testing.relay()
+    assert Record.objects.filter(actor_token__isnull=False).count() == 2
+    erasure.erase("user:a0@example.com", "request")
+    (left,) = Record.objects.filter(actor_token__isnull=False)
+    assert contents.contents(left)["actor"]["label"] == "a1"
+    assert verify().ok
+
+
 def test_verb_tells_people_what_goes_and_what_stays(ann: Any, capsys: pytest.CaptureFixture[str]):
     holds.place(_subject(ann), "case 7", "default")
     call_command("audit_log", "erase", f"user:{ann.pk}")
