@@ -49,8 +49,9 @@ def as_html(found: Disclosure) -> Iterator[str]:
     yield f"<p>{escape(head['about'])}</p>{_list(head, leave_out={'about', 'subject'})}\n"
     for entry in found.entries():
         what = " ".join(filter(None, (entry["action"], entry["target"].get("type"))))
+        title = escape(_visible(what))
         yield (
-            f"<article><h2><time>{escape(entry['time'])}</time> <bdi>{escape(_visible(what))}</bdi></h2>"
+            f"<article><h2><time>{escape(entry['time'])}</time> <bdi>{title}</bdi></h2>"
             f"{_list(entry, leave_out={'time', 'action'})}</article>\n"
         )
     yield f"<p>{found.count} records.</p>\n"

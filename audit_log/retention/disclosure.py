@@ -271,8 +271,9 @@ def _person_of(row: Record, field: str) -> str | None:
         related = model._meta.get_field(field).related_model
     except FieldDoesNotExist:
         return None  # a field of the past
-    is_model = isinstance(related, type) and issubclass(related, Model)
-    return person_type(related) if is_model and is_person(related) else None
+    if not isinstance(related, type) or not issubclass(related, Model):
+        return None
+    return person_type(related) if is_person(related) else None
 
 
 def _last(pair: Any) -> Any:

@@ -62,7 +62,11 @@ def redact(
         target = Target(type=Record._meta.label_lower, id=str(record_id))
         all_digests = {**(before.digests if before is not None else {}), **digests}
         said = bookkeeping.say(
-            redactions.ACTION, {redactions.DIGESTS: all_digests}, using, target=target, reason=reason
+            redactions.ACTION,
+            {redactions.DIGESTS: all_digests},
+            using,
+            target=target,
+            reason=reason,
         )
         tokens = TOKENS if "sealed_actor" in digests else ()  # they stand for what was sealed
         rows.filter(pk=record_id).update(**dict.fromkeys((*digests, *tokens, "salt")))

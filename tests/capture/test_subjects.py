@@ -127,7 +127,7 @@ def test_users_in_proxies_and_child_tables_are_users():
 
 @isolate_apps("tests.shop")
 def test_foreign_key_to_another_column_leads_to_the_row(subject_of: Any):
-    class Note(models.Model):
+    class Note(models.Model):  # noqa: DJ008
         country = models.ForeignKey(Person, models.CASCADE, to_field="id")
         category = models.ForeignKey(Tag, models.CASCADE, to_field="name")
 

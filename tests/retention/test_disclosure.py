@@ -189,7 +189,7 @@ def test_other_people_stay_out_whatever_names_them(people: tuple[Any, Any]):
     testing.relay()
     records = _disclosed(f"user:{ann.pk}")["records"]
     text = json.dumps(records)
-    for other in ("bob", "Jones", "4711", "is_staff\": [false, true]", "is_active\": [true"):
+    for other in ("bob", "Jones", "4711", 'is_staff": [false, true]', 'is_active": [true'):
         assert other not in text
     reviews = [r for r in records if r["target"].get("type") == "shop.review"]
     assert [r["labels"].get("author") for r in reviews] == [None, [None, "ann.smith"]]
@@ -271,9 +271,7 @@ def test_export_is_whole_or_not_there(
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, before)
     with pytest.raises(CommandError, match="No such file"):
-        call_command(
-            "audit_log", "export", f"--subject=user:{ann.pk}", f"--output={tmp_path}/no/x"
-        )
+        call_command("audit_log", "export", f"--subject=user:{ann.pk}", f"--output={tmp_path}/no/x")
     call_command("audit_log", *words, f"--subject=user:{ann.pk}")
     assert json.loads(path.read_text())["count"] == 3
 

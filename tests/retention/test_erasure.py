@@ -131,7 +131,14 @@ ALTERATIONS: dict[str, Callable[[Any], Any]] = {
 
 
 # What detectors mask in the data of every record; names should not look so, and yet some do.
-LOOKALIKES = ["ann@example.com", "4111111111111111", "123-45-6789", "a:b:c", "Ü \u202e ß ", "x" * 300]
+LOOKALIKES = [
+    "ann@example.com",
+    "4111111111111111",
+    "123-45-6789",
+    "a:b:c",
+    "Ü \u202e ß ",
+    "x" * 300,
+]
 
 
 @pytest.mark.parametrize("value", LOOKALIKES)

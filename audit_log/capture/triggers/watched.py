@@ -14,6 +14,7 @@ from audit_log.capture.fields import FieldPlan
 from audit_log.capture.plans import Plan, by_triggers, full_plan_of
 from audit_log.exceptions import ConfigurationError
 from audit_log.privacy.policies import Policy
+from audit_log.recording.subjects import leads_to_key
 
 # Compared by `=` and written by to_json(), which does not depend on how the session shows dates.
 _KNOWN: Final = frozenset(

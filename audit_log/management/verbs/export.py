@@ -77,7 +77,6 @@ def _write(file: TextIO, options: dict[str, Any], using: str, out: Output) -> Di
             using,
             lambda name, done, size: out.progress(f"{name}: {done} of {size} records"),
         )
-    for text in FORMATS[options["format"]](found):
-        file.write(text)
+    file.writelines(FORMATS[options["format"]](found))
     file.flush()
     return found
