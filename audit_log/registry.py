@@ -42,7 +42,8 @@ NOT_AUDITED: Final = (
     "django_celery_beat.*",
     "axes.*",
 )
-Subject = str | Callable[[Any], Any] | None
+Rule = str | Callable[[Any], Any]
+Subject = Rule | None
 BEFORE: Final = ("loaded", "database")
 CAPTURE: Final = ("orm", "triggers")
 

@@ -19,6 +19,7 @@ from audit_log.events import Actor, Target
 from audit_log.privacy.words import cut
 from audit_log.recording import pending
 from audit_log.recording.people import actor_of, via_of
+from audit_log.recording.subjects import person_type
 from audit_log.recording.targets import MAX_LABEL, target_of
 from audit_log.recording.values import clean
 
@@ -72,7 +73,7 @@ def _record_impersonation(*, actor: Any, user: Any) -> None:
         source="auth",
         actor=actor_of(actor),
         target=target_of(user),
-        subject=f"{user._meta.label_lower}:{user.pk}",
+        subject=f"{person_type(user.__class__)}:{user.pk}",
     )
     pending.add(connections[router.db_for_write(type(user), instance=user)], event)
 
@@ -94,7 +95,7 @@ def _record(*, action: str, user: Any, before: Any = None) -> None:
         source="auth",
         actor=actor_of(user),
         target=target_of(user) if is_model else None,
-        subject=f"{user._meta.label_lower}:{user.pk}" if is_model else None,
+        subject=f"{person_type(user.__class__)}:{user.pk}" if is_model else None,
         data=None if before is None else {"before": via_of(before)},
     )
     # Not where the user was read from: that may be a replica.

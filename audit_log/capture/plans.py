@@ -6,9 +6,8 @@ JSON. The hot path of a save reads nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from operator import attrgetter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import connections, models, router
@@ -17,7 +16,7 @@ from audit_log import conf
 from audit_log.capture import accounts
 from audit_log.capture.fields import FieldPlan, plan_field
 from audit_log.privacy.policies import Policy, key_kind
-from audit_log.recording import losses
+from audit_log.recording.subjects import Subject, subject_of
 from audit_log.recording.targets import target_id, target_type
 from audit_log.registry import Options, options_for
 
@@ -30,6 +29,7 @@ class Plan:
     root: type[models.Model]  # the topmost parent: one key for all tables of a row
     type: str
     options: Options
+    subject: Subject | None
     attnames: tuple[str, ...]
     fields: tuple[FieldPlan, ...]
     by_attname: dict[str, FieldPlan]
@@ -54,57 +54,7 @@ class Plan:
 
     def subject_of(self, instance: models.Model) -> str | None:
         """The person whose data the instance is: `app.model:id`, or `subject:value`."""
-        name = self.options.subject
-        if name is None:
-            return None
-        if callable(name) or "." in name:
-            return _named(_asked(instance, name))
-        fields = self.model._meta.concrete_fields
-        field = next((item for item in fields if name in {item.attname, item.name}), None)
-        value = _read(instance, name if field is None else field.attname)
-        if isinstance(value, models.Model) or value is None:
-            return _named(value)
-        related = getattr(field, "related_model", None)
-        if isinstance(related, type) and issubclass(related, models.Model):
-            return f"{target_type(related)}:{value}"
-        if name == "pk" or (field is not None and field.primary_key):
-            return f"{self.type}:{value}"
-        return _named(value)
-
-
-def _named(value: Any) -> str | None:
-    """A person as a subject, given as an object or as whatever tells people apart."""
-    if value is None or value == "":
-        return None
-    if isinstance(value, models.Model):
-        return f"{target_type(type(value))}:{value.pk}"
-    return f"subject:{value}"
-
-
-def _asked(instance: models.Model, subject: str | Callable[[Any], Any]) -> Any:
-    """What a callable, or a path such as `account.owner_id`, says of an instance.
-
-    A path may have to load what it leads through, once: that is remembered on the instance, as it
-    would be for the project.
-    """
-    try:
-        return subject(instance) if callable(subject) else attrgetter(subject)(instance)
-    except Exception:  # noqa: BLE001 - a project's code, or a relation that leads nowhere
-        losses.warn("subject_failed", "Cannot tell the subject of %s.", type(instance))
-        return None
-
-
-def _read(instance: models.Model, name: str) -> Any:
-    """An attribute, leaving no trace: a relation is not loaded, a deferred field stays so."""
-    known = name in instance.__dict__
-    try:
-        return getattr(instance, name)
-    except Exception:  # noqa: BLE001 - a property of the project's may raise anything
-        losses.warn("subject_failed", "Cannot read the subject %r of %s.", name, type(instance))
-        return None
-    finally:
-        if not known:
-            instance.__dict__.pop(name, None)
+        return None if self.subject is None else self.subject.of(instance)
 
 
 _plans: dict[type[models.Model], Plan | None] = {}
@@ -155,8 +105,6 @@ def _make(model: type[models.Model]) -> Plan | None:
     concrete = model._meta.concrete_model
     if options is None or concrete is None:
         return None
-    if options.subject is None and target_type(concrete) == conf.get_settings().user_model.lower():
-        options = replace(options, subject="pk")  # users are their own subject
     looked_at: list[FieldPlan] = []
     for item in concrete._meta.concrete_fields:
         if item in concrete._meta.pk_fields or item.primary_key or _is_parent_link(item):
@@ -174,6 +122,7 @@ def _make(model: type[models.Model]) -> Plan | None:
         root=_root(concrete),
         type=target_type(concrete),
         options=options,
+        subject=subject_of(concrete),
         attnames=attnames,
         fields=tuple(looked_at),
         by_attname=by_attname,

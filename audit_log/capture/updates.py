@@ -83,7 +83,7 @@ class Update:
 
     def _absent(self) -> Absent | None:
         """What need not be read of the rows: neither written, nor asked for but by a label."""
-        if self.key or self.plan.account or self.plan.options.subject is not None:
+        if self.key or self.plan.account or self.plan.subject is not None:
             return None
         self.absent = Absent(self.model, self.values)
         return self.absent

@@ -6,10 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from django.core.exceptions import ObjectDoesNotExist
+
+from audit_log.exceptions import AuditLogError
 from audit_log.ledger import heads
 from audit_log.ledger.entries import entry_bytes
-from audit_log.ledger.on_record import is_in_tree, waiting
-from audit_log.models import Record
+from audit_log.ledger.merkle import leaf_hash
+from audit_log.ledger.on_record import UNREADABLE, is_in_tree, stored_leaf, waiting
+from audit_log.models import Record, Stream
 
 ACTION: Final = "audit_log.redacted"
 DIGESTS: Final = "digests"
@@ -34,14 +38,14 @@ def of(row: Mapping[str, Any], using: str) -> Redacted | None:
     if not is_redacted(row):
         return None
     id_ = str(row["id"])
-    return (
-        next(_in_ledger(id_, using), None)
-        or next(_in_outbox(id_, using), None)
-        or next(
-            _in_ledger(id_, using),
-            None,  # the relay may have moved the batch between the two looks
-        )
-    )
+    found: list[Redacted] = []  # more than one, where the sealed contents went later
+    # The ledger again, and last: the relay may have moved the batch between the two looks.
+    for look in (_in_ledger, _in_outbox, _in_ledger):
+        for each in look(id_, using):
+            if _gives_leaf(row, each, using):
+                return each
+            found.append(each)
+    return found[0] if found else None
 
 
 def entry(row: Mapping[str, Any], found: Redacted | None) -> bytes:
@@ -52,6 +56,19 @@ def entry(row: Mapping[str, Any], found: Redacted | None) -> bytes:
 def entry_of(row: Mapping[str, Any], using: str) -> bytes:
     """The ledger entry of a row, whether its contents were removed on record or not."""
     return entry(row, of(row, using))
+
+
+def is_unaltered(row: Mapping[str, Any], using: str) -> bool:
+    """Whether a row gives the leaf that was appended, less what was removed on record."""
+    return _gives_leaf(row, of(row, using), using)
+
+
+def _gives_leaf(row: Mapping[str, Any], redacted: Redacted | None, using: str) -> bool:
+    try:
+        head = Stream.objects.using(using).get(pk=row["stream"])
+        return leaf_hash(entry(row, redacted)) == stored_leaf(head, row["sequence"], using)
+    except (AuditLogError, ObjectDoesNotExist, *UNREADABLE):
+        return False
 
 
 def needed_between(first: int, last: int, using: str) -> bool:

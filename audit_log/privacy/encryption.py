@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from audit_log import conf
-from audit_log.exceptions import ConfigurationError, TamperedValue, UnknownKey
+from audit_log.exceptions import ConfigurationError, KeysUnavailable, TamperedValue, UnknownKey
 
 FORMAT: Final = 1
 DATA_KEY: Final = "data-key"  # the purpose of a ring key that wraps data keys
@@ -40,6 +40,7 @@ _LITTLE_BITS: Final = 12
 _LITTLE: Final = 1 << _LITTLE_BITS  # all of it in the window, so nothing is lost
 _LITTLE_MEMORY: Final = 5
 _UNWRAPPED_SECONDS: Final = 300  # how long a key that was taken away there is still known here
+_UNAVAILABLE_SECONDS: Final = 5  # for so long a key service that did not answer is left alone
 _MAX_INFLATED: Final = 64 * 1024 * 1024
 
 
@@ -165,6 +166,7 @@ class KeyRing:
         self.keys = keys
         self._by_id = {key.id: key for key in keys}
         self._ciphers: dict[tuple[bytes, str], tuple[AESGCM, float]] = {}
+        self._unavailable: dict[bytes, tuple[str, float]] = {}
 
     def first(self, purpose: str) -> RingKey:
         """The key that seals for a purpose.
@@ -192,10 +194,21 @@ class KeyRing:
                 f"{', '.join(key.name for key in self.keys)}. Put the old key back, "
                 'behind the first, into AUDIT_LOG["ENCRYPTION_KEYS"].'
             )
-        cipher = key.cipher(purpose)
+        cipher = self._asked_for(key, purpose)
         lasts = math.inf if key.secret else time.monotonic() + _UNWRAPPED_SECONDS
         self._ciphers[id_, purpose] = (cipher, lasts)
         return cipher
+
+    def _asked_for(self, key: RingKey, purpose: str) -> AESGCM:
+        """A page needs the keys of fifty people: it must not wait fifty times for a service."""
+        why, until = self._unavailable.get(key.id, ("", 0.0))
+        if time.monotonic() < until:
+            raise KeysUnavailable(why)
+        try:
+            return key.cipher(purpose)
+        except KeysUnavailable as error:
+            self._unavailable[key.id] = (str(error), time.monotonic() + _UNAVAILABLE_SECONDS)
+            raise
 
     def encrypt(
         self,

@@ -7,22 +7,26 @@ user model for users), or `subject:value`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from django.apps import apps
-from django.db.models import BinaryField, Count, Q, QuerySet
+from django.db.models import BinaryField, Count, Model, Q, QuerySet
 from django.db.models.functions import Substr
 
 from audit_log.conf import get_settings
-from audit_log.events import ACTION
 from audit_log.exceptions import ConfigurationError
 from audit_log.ledger.records import PERSONS
 from audit_log.models import DataKey, Record, Stream
 from audit_log.privacy.data_keys import subject_scope
-from audit_log.privacy.encryption import KEY_ID_AT, KEY_ID_BYTES
+from audit_log.privacy.detectors import scrub
+from audit_log.privacy.encryption import KEY_ID_AT, KEY_ID_BYTES, fingerprint
+from audit_log.recording.subjects import person_type
+from audit_log.recording.values import clean
 
+SUBJECT: Final = "subject"  # the target's type of bookkeeping about a person
 _PAGE: Final = 20_000
 Progress = Callable[[str, int, int], None]
 
@@ -50,39 +54,49 @@ class Person:
 
     @property
     def targeted(self) -> Q:
-        """The records about the object that they are."""
+        """The records about the object that they are, and about the log's record of them."""
         kind, _, id_ = self.subject.partition(":")
-        return Q(target_type=kind, target_id=id_)
+        return Q(target_type=kind, target_id=id_) & ~Q(target_type=SUBJECT) | Q(
+            target_type=SUBJECT, target_id=self.subject
+        )
+
+    def is_target(self, row: Record) -> bool:
+        """Whether a record is one of these."""
+        named = f"{row.target_type}:{row.target_id}"
+        return self.subject == (row.target_id if row.target_type == SUBJECT else named)
 
 
 def named(name: str) -> str:
     """The subject that somebody named, in its one spelling. Raises ConfigurationError.
 
-    `user:42` is the user 42, whatever the user model is called.
+    `user:42` is the user 42, whatever the user model is called; of a proxy or a child table it is
+    the person whose row that is. What follows `subject:` is taken as it stands.
     """
-    kind, separator, id_ = name.strip().partition(":")
+    kind, separator, id_ = clean(name).partition(":")
+    kind = kind.strip().lower()
+    if kind != SUBJECT:
+        id_ = id_.strip()
     if not separator or not id_:
         raise ConfigurationError(
             f"{name!r} names nobody: write app.model:id (user:42 for a user), or subject:value "
             "where `subject=` names a plain field."
         )
-    kind = kind.lower()
     if kind == "user":
         return f"{get_settings().user_model.lower()}:{id_}"
-    if kind != "subject" and not (ACTION.fullmatch(kind) and _is_model(kind)):
-        raise ConfigurationError(
-            f"{name!r}: there is no model {kind!r}. Write app.model:id, or subject:value."
-        )
-    return f"{kind}:{id_}"
+    if kind == SUBJECT:
+        return f"{kind}:{id_}"
+    return f"{person_type(_model(kind, name))}:{id_}"
 
 
-def _is_model(label: str) -> bool:
+def _model(label: str, name: str) -> type[Model]:
     app, _, model = label.partition(".")
-    try:
-        apps.get_model(app, model)
-    except (LookupError, ValueError):
-        return False
-    return True
+    for config in apps.get_app_configs():
+        if config.label.lower() == app:
+            with suppress(LookupError):
+                return config.get_model(model)
+    raise ConfigurationError(
+        f"{name!r}: there is no model {label!r}. Write app.model:id, or subject:value."
+    )
 
 
 def find(subject: str, using: str) -> Person:
@@ -101,6 +115,20 @@ def pages(person: Person, using: str, progress: Progress) -> Iterator[QuerySet[R
             theirs = person.acting | person.targeted | _under(person, *_COLUMNS)
             yield rows.filter(theirs, stream=stream.name, sequence__gte=start, sequence__lt=end)
             progress(stream.name, end, stream.size)
+
+
+def acted(person: Person, using: str) -> Iterator[QuerySet[Record]]:
+    """The records of what they did, in one query set or several.
+
+    An id that looks like an e-mail address or a card number was masked, so it finds nothing, or
+    others: then the key tells.
+    """
+    masked, _ = scrub(person.user_id or "", personal=True, fingerprint=fingerprint)
+    if masked == (person.user_id or ""):
+        yield Record.objects.using(using).filter(person.acting)
+        return
+    for rows in pages(person, using, lambda _stream, _done, _size: None):
+        yield rows.filter(_under(person, "sealed_actor"))
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from audit_log.privacy.redaction import mask, redact
 from audit_log.privacy.words import cut
 from audit_log.recording import buffer, pending
 from audit_log.recording.people import actor_of, via_of
+from audit_log.recording.subjects import subject_of_target
 from audit_log.recording.targets import MAX_ID, MAX_LABEL, target_of
 from audit_log.recording.values import key_text, plain, safe_str
 
@@ -56,6 +57,7 @@ def record(
         source="explicit",
         outcome=outcome,
         target=as_target(target),
+        subject=subject_of_target(target),
         data=values,
         sealed=sealed,
         redactions=redactions,

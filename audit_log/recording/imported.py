@@ -32,6 +32,7 @@ from audit_log.privacy.maskers import shown
 from audit_log.privacy.policies import FieldPolicy, Policy, data_policy, field_policy
 from audit_log.privacy.redaction import redact, redact_query
 from audit_log.recording.explicit import MAX_ACTION, as_actor, as_target, classified
+from audit_log.recording.subjects import subject_of_target
 from audit_log.recording.targets import target_id, target_type
 from audit_log.recording.values import clean, key_text, plain, safe_str
 
@@ -50,10 +51,13 @@ def imported(given: Event | Mapping[str, Any]) -> Event:
     """The event to be stored. Raises ValueError or TypeError saying what is wrong with it."""
     said = _members(given)
     moment = _past(said.get("occurred_at"))
-    target = _target(said.get("target"))
+    about = _about(said.get("target"))
+    target = _target(about)
     sealed, redactions = _inherited(given)
     data, data_sealed, data_marks = classified(said.get("data"))
     changes = _Changes(said.get("changes"), target)
+    if "subject" not in said and (subject := subject_of_target(about)) is not None:
+        said["subject"] = subject
     texts: dict[str, Any] = {name: _text(name, said[name]) for name in _TEXTS if name in said}
     request, request_marks = _request(said.get("request"))
     return Event(
@@ -144,11 +148,15 @@ def _actor(value: Any) -> Actor | None:
     return actor
 
 
-def _target(value: Any) -> Target | None:
+def _about(value: Any) -> Target | Model | None:
     if isinstance(value, Mapping):
         value = _struct(Target, value, Target.__struct_fields__)
     if value is not None and not isinstance(value, (Target, Model)):
         raise TypeError(f"A target is a mapping, a model or a Target, not {value!r}.")
+    return value
+
+
+def _target(value: Target | Model | None) -> Target | None:
     target = as_target(value)
     model = _model_of(target)
     if target is None or model is None or not isinstance(value, Target):

@@ -17,12 +17,14 @@ import msgspec
 from audit_log.events import format_time
 from audit_log.exceptions import AuditLogError, InvalidProof
 from audit_log.ledger.entries import contents_digest
+from audit_log.ledger.heads import BOOKKEEPING
 from audit_log.ledger.notes import VerifierKey
 from audit_log.ledger.proofs import Proof, prove
 from audit_log.models import Record
 
 ACTION: Final = "audit_log.erased"
 VERSION: Final = 1
+_SUBJECT: Final = "data.subject"
 _encoder = msgspec.json.Encoder(order="sorted")
 
 
@@ -76,6 +78,21 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """What its file is called."""
         return f"{self.record}.json"
 
+    @property
+    def subject(self) -> str:
+        """Who was erased.
+
+        What looks like an e-mail address or a card number was masked in the data of the record, as
+        everywhere; the entry's target, which is part of the proof, says it as it is.
+        """
+        columns = self._columns()
+        marks = columns.get("redactions") or ()
+        masked = any(mark.get("path") == _SUBJECT for mark in marks)
+        return str(columns["target_id"]) if masked else self.facts.subject
+
+    def _columns(self) -> dict[str, Any]:
+        return msgspec.json.decode(self.entry, type=dict[str, Any])
+
     def encode(self) -> bytes:
         """The certificate as JSON."""
         return msgspec.json.format(_encoder.encode(self), indent=2) + b"\n"
@@ -96,20 +113,22 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def verify(self, keys: Iterable[VerifierKey]) -> None:
         """Check that the log recorded these very facts. Raises InvalidProof."""
         signed = Proof.parse(self.proof).verify(self.entry.encode(), keys)
-        if not signed.origin.endswith(f"/{self.stream}"):
-            raise InvalidProof(f"The proof is one of {signed.origin}, not of {self.stream}.")
+        if self.stream != BOOKKEEPING or not signed.origin.endswith(f"/{self.stream}"):
+            raise InvalidProof(f"The proof is one of {signed.origin}, not of {BOOKKEEPING}.")
         try:
-            columns = msgspec.json.decode(self.entry, type=dict[str, Any])
+            columns = self._columns()
             digest = contents_digest(base64.b64decode(self.salt), self.facts.data())
         except (AuditLogError, ValueError, msgspec.DecodeError) as error:
             raise InvalidProof(f"The certificate is damaged: {error}") from error
-        if columns.get("action") != ACTION or columns.get("data") != digest:
+        said = (self.record, self.stream, self.sequence, ACTION, digest)
+        if said != tuple(map(columns.get, ("id", "stream", "sequence", "action", "data"))):
             raise InvalidProof("The certificate says something else than the record it proves.")
 
 
 def certify(record_id: uuid.UUID, using: str) -> Certificate:
     """The certificate of a stored `audit_log.erased`. Raises InvalidProof until it is signed."""
-    record = Record.objects.using(using).get(pk=record_id, action=ACTION)
+    rows = Record.objects.using(using).filter(stream=BOOKKEEPING, action=ACTION)
+    record = rows.get(pk=record_id)
     entry, proof = prove(record, using)
     return Certificate(
         record=str(record.pk),

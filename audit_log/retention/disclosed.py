@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -24,33 +25,38 @@ dt {{ color: #777 }} dd {{ margin: 0; overflow-wrap: anywhere; white-space: pre-
 <h1>{title}</h1>
 """
 
+_STEERING: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+)
+
 
 def as_json(found: Disclosure) -> Iterator[str]:
     """One JSON object: the head, `records`, and what could not be read."""
-    yield json.dumps(found.head, ensure_ascii=False, indent=1).removesuffix("\n}")
+    yield _visible(json.dumps(found.head, ensure_ascii=False, indent=1)).removesuffix("\n}")
     yield ',\n "records": ['
     separator = "\n"
     for entry in found.entries():
-        yield separator + json.dumps(entry, ensure_ascii=False)
+        yield separator + _visible(json.dumps(entry, ensure_ascii=False))
         separator = ",\n"
     tail = json.dumps({"count": found.count, "unread": found.unread}, ensure_ascii=False)
-    yield f"\n ],\n {tail[1:-1]}\n}}\n"
+    yield f"\n ],\n {_visible(tail[1:-1])}\n}}\n"
 
 
 def as_html(found: Disclosure) -> Iterator[str]:
     """A page of its own, without scripts and without anything from elsewhere."""
     head = found.head
-    yield _HEAD.format(title=escape(f"What the audit log holds of {head['subject']}"))
+    yield _HEAD.format(title=escape(_visible(f"What the audit log holds of {head['subject']}")))
     yield f"<p>{escape(head['about'])}</p>{_list(head, leave_out={'about', 'subject'})}\n"
     for entry in found.entries():
         what = " ".join(filter(None, (entry["action"], entry["target"].get("type"))))
+        title = escape(_visible(what))
         yield (
-            f"<article><h2><time>{escape(entry['time'])}</time> <bdi>{escape(what)}</bdi></h2>"
+            f"<article><h2><time>{escape(entry['time'])}</time> <bdi>{title}</bdi></h2>"
             f"{_list(entry, leave_out={'time', 'action'})}</article>\n"
         )
     yield f"<p>{found.count} records.</p>\n"
     for text in found.unread:
-        yield f"<p>Not read: {escape(text)}</p>\n"
+        yield f"<p>Not read: {escape(_visible(text))}</p>\n"
 
 
 def _list(values: Mapping[str, Any], *, leave_out: set[str]) -> str:
@@ -63,7 +69,13 @@ def _list(values: Mapping[str, Any], *, leave_out: set[str]) -> str:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
+    return _visible(text)
+
+
+def _visible(text: str) -> str:
+    """What could steer a terminal or turn the direction of text, as JSON escapes it."""
+    return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 FORMATS: Final = {"json": as_json, "html": as_html}

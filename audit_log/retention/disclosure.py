@@ -13,23 +13,37 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import file_digest
 from itertools import islice
 from typing import Any, Final
 
+from django.core.exceptions import FieldDoesNotExist
+from django.db.models import Model
+
 from audit_log.conf import get_settings
 from audit_log.events import Target, format_time
-from audit_log.exceptions import DecryptionError, TamperedValue
+from audit_log.exceptions import (
+    AuditLogError,
+    DecryptionError,
+    Erased,
+    KeysUnavailable,
+    PartDamaged,
+    TamperedValue,
+)
 from audit_log.ledger.records import PERSONS, SEALED_COLUMNS
-from audit_log.models import ArchivePart, DataKey, Record
+from audit_log.models import ArchivePart, DataKey, Record, Stream
 from audit_log.privacy import data_keys
 from audit_log.privacy.encryption import key_id_of, open_sealed, place_of
 from audit_log.reading import persons
 from audit_log.reading.persons import Person, Progress
+from audit_log.recording.subjects import is_person, model_of, person_type, subject_of_target
 from audit_log.retention import bookkeeping, policy
 from audit_log.retention.parts import Line, read_part
+from audit_log.retention.stores import Store
 
 ACTION: Final = "audit_log.exported"
 _CHUNK: Final = 500
+_PAIR: Final = 2
 _GONE: Final = (ArchivePart.State.PURGING, ArchivePart.State.PURGED)
 _ENVELOPE: Final = (
     *("action", "outcome", "source", "service", "tenant", "request_id", "method", "route", "path"),
@@ -41,7 +55,7 @@ _ENVELOPE: Final = (
 class Disclosure:
     """What there is of a person. `entries` is read once, in constant memory; `count` follows it.
 
-    `unread` says which archived parts could not be read, and why.
+    `unread` says what could not be read or opened, and why.
     """
 
     person: Person
@@ -67,13 +81,19 @@ class Disclosure:
 
     def entries(self) -> Iterator[dict[str, Any]]:
         """Their records, as JSON has them, oldest first within a stream."""
-        reader = _Reader(self.person, self.using)
+        reader = _Reader(self.person, self.using, self.unread)
+        purged = self._purged()
         for chunk in self._archived():
             yield from self._counted(reader.entries(chunk))
         for page in persons.pages(self.person, self.using, self.progress):
             rows = page.order_by("sequence").iterator(chunk_size=_CHUNK)
             while some := list(islice(rows, _CHUNK)):
                 yield from self._counted(reader.entries(some))
+        if self._purged() != purged:
+            self.unread.append("Records were purged while this was written: some are left out.")
+
+    def _purged(self) -> dict[str, int]:
+        return dict(Stream.objects.using(self.using).values_list("name", "purged"))
 
     def _counted(self, found: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for entry in found:
@@ -87,13 +107,22 @@ class Disclosure:
             if store is None or part.store != store.name:
                 self.unread.append(f"{part.store}/{part.key}: ARCHIVE does not name that place.")
                 continue
-            with store.open(part.key) as file:
-                lines = (line for line in read_part(file) if part.purged_through is not None)
-                gone = (line for line in lines if line.sequence < (part.purged_through or 0))
-                theirs = (row for row in map(_record_of, gone) if self._is_theirs(row))
-                while chunk := list(islice(theirs, _CHUNK)):
-                    yield chunk
+            try:
+                yield from self._lines_of(part, store)
+            except AuditLogError as error:
+                self.unread.append(f"{part.store}/{part.key}: {error}")
             self.progress(part.key, part.count, part.count)
+
+    def _lines_of(self, part: ArchivePart, store: Store) -> Iterator[list[Record]]:
+        with store.open(part.key) as file:
+            if file_digest(file, "sha256").hexdigest() != part.sha256:  # type: ignore[arg-type]
+                raise PartDamaged("It is not what was archived there: its checksum is another.")
+        with store.open(part.key) as file:
+            lines = (line for line in read_part(file) if part.purged_through is not None)
+            gone = (line for line in lines if line.sequence < (part.purged_through or 0))
+            theirs = (row for row in map(_record_of, gone) if self._is_theirs(row))
+            while chunk := list(islice(theirs, _CHUNK)):
+                yield chunk
 
     def _is_theirs(self, row: Record) -> bool:
         return bool(_roles(row, self.person))
@@ -102,7 +131,7 @@ class Disclosure:
 def of(name: str, using: str, progress: Progress) -> Disclosure:
     """What there is of a person. It is on record first. Raises ConfigurationError for no name."""
     person = persons.find(persons.named(name), using)
-    target = Target(type="subject", id=person.subject)
+    target = Target(type=persons.SUBJECT, id=person.subject)
     bookkeeping.say(ACTION, {"subject": person.subject}, using, target=target)
     return Disclosure(person, using, progress)
 
@@ -129,11 +158,13 @@ def _key_of(row: Record, column: str) -> bytes | None:
 
 def _roles(row: Record, person: Person) -> list[str]:
     found = []
-    if person.user_id is not None and row.actor_id == person.user_id and row.actor_type in PERSONS:
+    is_named = row.actor_id == person.user_id and row.actor_type in PERSONS
+    is_sealed = person.user_id is not None and _key_of(row, "sealed_actor") in person.keys
+    if person.user_id is not None and (is_named or is_sealed):
         found.append("actor")
     if {_key_of(row, column) for column in SEALED_COLUMNS} & {*person.keys}:
         found.append("subject")
-    if f"{row.target_type}:{row.target_id}" == person.subject:
+    if person.is_target(row):
         found.append("object")
     return found
 
@@ -141,8 +172,9 @@ def _roles(row: Record, person: Person) -> list[str]:
 class _Reader:
     """Opens what is the person's, and what is nobody's in particular."""
 
-    def __init__(self, person: Person, using: str) -> None:
+    def __init__(self, person: Person, using: str, unread: list[str]) -> None:
         self.person = person
+        self.unread = unread
         self.using = using
         self.others: dict[bytes, bool] = {}  # whether a key is another person's
 
@@ -164,6 +196,11 @@ class _Reader:
         closed: list[str] = []
         actor = self._opened(row, "sealed_actor", closed) if "actor" in roles else {}
         data = self._opened(row, "sealed_data", closed)
+        changes, open_data = _mapping(row.changes), _mapping(row.data)
+        if self._is_of_another(row):
+            if changes or open_data:
+                closed.append("changes, data: the data of another person")
+            data, changes, open_data = {}, {}, {}
         found = {
             "id": str(row.pk),
             "stream": row.stream,
@@ -177,13 +214,30 @@ class _Reader:
                 "id": row.target_id,
                 "label": data.get("target_label"),
             },
-            "changes": {**_mapping(row.changes), **data.get("changes", {})},
-            "labels": data.get("labels"),
-            "data": {**_mapping(row.data), **data.get("data", {})},
+            "changes": {**changes, **data.get("changes", {})},
+            "labels": self._labels(row, data.get("labels"), changes),
+            "data": _without_members({**open_data, **data.get("data", {})}),
             "redactions": row.redactions,
             "closed": closed,
         }
         return {name: value for name, value in found.items() if value not in (None, {}, [])}
+
+    def _is_of_another(self, row: Record) -> bool:
+        """Whether a record is about another person; what is open tells it by the target only."""
+        key = _key_of(row, "sealed_data")
+        if key is not None and (key in self.person.keys or self.others.get(key)):
+            return key not in self.person.keys
+        about = subject_of_target(Target(row.target_type or "", row.target_id))
+        return about not in {None, self.person.subject}
+
+    def _labels(self, row: Record, labels: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """What references were called, but for what they call other people."""
+        return {
+            name: pair
+            for name, pair in _mapping(labels).items()
+            if (kind := _person_of(row, name)) is None
+            or f"{kind}:{_last(changes.get(name))}" == self.person.subject
+        }
 
     def _opened(self, row: Record, column: str, closed: list[str]) -> dict[str, Any]:
         key = _key_of(row, column)
@@ -199,10 +253,39 @@ class _Reader:
                 place_of(row.pk, column),
             )
             value = json.loads(plain)
+        except KeysUnavailable:
+            raise  # not to be taken for all there is
         except (DecryptionError, ValueError) as error:
             closed.append(f"{column}: {error}")
+            if not isinstance(error, Erased) and str(error) not in self.unread:
+                self.unread.append(str(error))
             return {}
         return _mapping(value)
+
+
+def _person_of(row: Record, field: str) -> str | None:
+    """What a person is called whom a foreign key of the target leads to; None if to none."""
+    if (model := model_of(row.target_type or "")) is None:
+        return None
+    try:
+        related = model._meta.get_field(field).related_model
+    except FieldDoesNotExist:
+        return None  # a field of the past
+    if not isinstance(related, type) or not issubclass(related, Model):
+        return None
+    return person_type(related) if is_person(related) else None
+
+
+def _last(pair: Any) -> Any:
+    return pair[1] if isinstance(pair, list) and len(pair) == _PAIR else None
+
+
+def _without_members(data: dict[str, Any]) -> dict[str, Any]:
+    """What is said of a many-to-many field, without what people on its other side are called."""
+    model = model_of(str(data.get("type"))) if "labels" in data else None
+    if model is None or not is_person(model):
+        return data
+    return {name: value for name, value in data.items() if name != "labels"}
 
 
 def _mapping(value: object) -> dict[str, Any]:

@@ -18,10 +18,11 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Final
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import Q, QuerySet
 
 from audit_log.delivery import relay
+from audit_log.delivery.parking import reason_of
 from audit_log.events import Target
 from audit_log.exceptions import AlreadyThere, AuditLogError, ErasureRefused, InvalidProof
 from audit_log.ledger import checkpoints, heads
@@ -99,17 +100,17 @@ def erase(name: str, reason: str, using: str | None = None) -> Erasure:
     person = persons.find(subject, using)
     moment = datetime.now(UTC)
     with transaction.atomic(using=using):
+        holds.take_turns(using)
         _refuse_held(subject, using)
         keys = destroy(subject_scope(subject), moment, using)
         record = _record(Facts.of(subject, moment, keys), reason, using)
     done = Erasure(record, len(keys), drop_tokens(person, using))
-    relay.relay(using, seconds=_RELAY_SECONDS)
     _certify(done, using)
     return done
 
 
 def _refuse_held(subject: str, using: str) -> None:
-    found = list(holds.standing(using, subject).select_for_update())
+    found = list(holds.standing(using, subject).select_for_update())  # as they are now
     if found:
         reasons = "; ".join(
             f"hold {hold.pk}, since {hold.placed_at:%Y-%m-%d}: {hold.reason}" for hold in found
@@ -121,7 +122,7 @@ def _refuse_held(subject: str, using: str) -> None:
 
 
 def _record(facts: Facts, reason: str | None, using: str) -> uuid.UUID:
-    target = Target(type="subject", id=facts.subject)
+    target = Target(type=persons.SUBJECT, id=facts.subject)
     return bookkeeping.say(ACTION, facts.data(), using, target=target, reason=reason)
 
 
@@ -134,20 +135,25 @@ def drop_tokens(person: Person, using: str) -> int:
         some |= Q(**{f"{token}__isnull": False})
     rows: QuerySet[Record] = QuerySet(Record, using=using)  # the manager's own refuses to update
     done = 0
-    while ids := list(rows.filter(some, person.acting).values_list("pk", flat=True)[:_BATCH]):
-        done += rows.filter(pk__in=ids).update(**dict.fromkeys(TOKENS))
+    for theirs in persons.acted(person, using):
+        while ids := list(theirs.filter(some).values_list("pk", flat=True)[:_BATCH]):
+            done += rows.filter(pk__in=ids).update(**dict.fromkeys(TOKENS))
     return done
 
 
 def _certify(done: Erasure, using: str) -> None:
-    """Sign what says so, and put the certificate beside the archive."""
+    """Store and sign what says so, and put the certificate beside the archive.
+
+    None of it undoes the erasure: what fails now is done by the next relay and the next night.
+    """
     try:
+        relay.relay(using, seconds=_RELAY_SECONDS)
         checkpoints.sign(heads.BOOKKEEPING, using)
         done.certificate = certify(done.record, using)
         if (store := policy.open_store()) is not None:
             _publish([done.record], store, using)
-    except (AuditLogError, Record.DoesNotExist) as error:
-        done.why = str(error)
+    except (AuditLogError, DatabaseError, Record.DoesNotExist) as error:
+        done.why = reason_of(error)
         logger.warning("The certificate of erasure %s has to wait: %s", done.record, error)
 
 
@@ -241,21 +247,24 @@ def reapply(
         except InvalidProof as error:
             result.refused.append(f"{each.name}: {error}")
             continue
-        noticed(each.facts.subject)
-        if _reapply(each.facts, using):
-            result.persons.append(each.facts.subject)
+        noticed(each.subject)
+        if _reapply(each.subject, each.facts, using):
+            result.persons.append(each.subject)
     return result
 
 
-def _reapply(facts: Facts, using: str) -> bool:
+def _reapply(subject: str, facts: Facts, using: str) -> bool:
     """Whether anything of that person was there again."""
-    scope, ids = subject_scope(facts.subject), {uuid.UUID(key) for key in facts.keys}
-    known = DataKey.objects.using(using).filter(scope=scope)
+    ids = {uuid.UUID(key) for key in facts.keys}
+    rows = DataKey.objects.using(using)
+    scope = rows.filter(pk__in=ids).values_list("scope", flat=True).first()
+    scope = scope or subject_scope(subject)
+    known = rows.filter(scope=scope)
     alive = known.filter(pk__in=ids, wrapped__isnull=False)
     if known.exists() and not alive.exists():
         return False
     with transaction.atomic(using=using):
         keys = destroy(scope, facts.moment, using, only=ids)
-        _record(Facts.of(facts.subject, facts.moment, keys, reapplied=True), None, using)
-    drop_tokens(persons.find(facts.subject, using), using)
+        _record(Facts.of(subject, facts.moment, keys, reapplied=True), None, using)
+    drop_tokens(persons.find(subject, using), using)
     return True

@@ -14,18 +14,29 @@ from django.db.models import QuerySet
 from audit_log import context
 from audit_log.events import Target
 from audit_log.exceptions import RetentionRefused
+from audit_log.ledger import heads
 from audit_log.models import LegalHold
 from audit_log.retention import bookkeeping
 
 HELD = "audit_log.held"
 RELEASED = "audit_log.released"
 _MAX_REASON = 500
+_MAX_SUBJECT = 255
 
 
 def standing(using: str, subject: str | None = None) -> QuerySet[LegalHold]:
     """The holds that have not been lifted: all, or those on one person."""
     rows = LegalHold.objects.using(using).filter(lifted_at=None).order_by("id")
     return rows if subject is None else rows.filter(subject=subject)
+
+
+def take_turns(using: str) -> None:
+    """Wait, in the open transaction, for whoever places a hold or does what one forbids.
+
+    Else a hold could be placed while an erasure that has seen none is under way.
+    """
+    heads.ensure([heads.BOOKKEEPING], using)
+    heads.lock([heads.BOOKKEEPING], using)
 
 
 def place(subject: str, reason: str, using: str) -> LegalHold:
@@ -35,8 +46,11 @@ def place(subject: str, reason: str, using: str) -> LegalHold:
             "A legal hold needs a reason: who asked for it, and for which case, in "
             f"{_MAX_REASON} characters at most."
         )
+    if len(subject) > _MAX_SUBJECT:
+        raise RetentionRefused(f"A name of more than {_MAX_SUBJECT} characters cannot be held.")
     actor = context.actor_now()
     with transaction.atomic(using=using):
+        take_turns(using)
         hold = LegalHold.objects.using(using).create(
             subject=subject,
             reason=reason,

@@ -36,6 +36,7 @@ BATCH: Final = 5_000
 State = ArchivePart.State
 DUE: Final = (State.PURGEABLE, State.PURGING)
 _MAX_ERROR: Final = 500
+_HELD: Final = "A legal hold stands, so nothing is purged: see `manage.py audit_log hold`."
 Progress = Callable[[str, int, int], None]
 
 
@@ -62,7 +63,7 @@ def due(using: str | None = None, *, stream: str | None = None) -> Purge:
     if found.off:
         return found
     if holds.standing(using).exists():
-        found.off = "A legal hold stands, so nothing is purged: see `manage.py audit_log hold`."
+        found.off = _HELD
         return found
     now = database_now(using)
     heads = Stream.objects.using(using).order_by("name")
@@ -202,6 +203,7 @@ class _Purging:
     def _announce(self) -> None:
         """On record before anything goes; and what is older and comes now comes too late."""
         with transaction.atomic(using=self.using):
+            self._refuse_held()
             part = self._locked()
             if part.state != State.PURGEABLE:
                 return
@@ -217,6 +219,7 @@ class _Purging:
     def _batch(self) -> bool:
         """Delete up to 5,000 rows. Whether there were any."""
         with transaction.atomic(using=self.using):
+            self._refuse_held()
             part = self._locked()
             if part.state != State.PURGING or part.purged_through is None:
                 return False
@@ -230,6 +233,11 @@ class _Purging:
             part.save(using=self.using, update_fields=["purged_through", "state", "purged_at"])
         self.done.records[part.stream] = self.done.records.get(part.stream, 0) + end - start
         return True
+
+    def _refuse_held(self) -> None:
+        """A hold may have been placed since the purge began."""
+        if holds.standing(self.using).exists():
+            raise RetentionRefused(_HELD)
 
     def _locked(self) -> ArchivePart:
         """The part as it is now; several runs at once take turns."""

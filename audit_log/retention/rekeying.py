@@ -19,7 +19,7 @@ from django.db import connections, transaction
 from django.db.models import Q, QuerySet
 
 from audit_log.delivery import outboxes
-from audit_log.exceptions import DecryptionError, TamperedValue
+from audit_log.exceptions import DecryptionError, Erased, KeysUnavailable, TamperedValue
 from audit_log.ledger.records import TOKENS
 from audit_log.models import Cursor, DataKey, Outbox, Record, Stream
 from audit_log.models.outbox import Form
@@ -95,7 +95,10 @@ def spooled() -> int:
 
 
 def rekey(using: str | None = None, *, progress: Progress = lambda _what, _done: None) -> Rekeyed:
-    """Put data keys and waiting batches under the first key. Recorded where anything was done."""
+    """Put data keys and waiting batches under the first key. Recorded where anything was done.
+
+    Raises KeysUnavailable where the key service does not answer; run again, it goes on.
+    """
     using = using or ledger_alias()
     result = Rekeyed(key_ring().first(DATA_KEY).name)
     _rewrap(using, result, progress)
@@ -119,7 +122,9 @@ def _rewrap(using: str, result: Rekeyed, progress: Progress) -> None:
                 continue
             try:
                 secret = ring.decrypt(DATA_KEY, wrapped, row.pk.bytes)
-            except (TamperedValue, DecryptionError) as error:
+            except KeysUnavailable:
+                raise  # no key's own fault, and every other would wait for it as well
+            except DecryptionError as error:
                 result.failures[f"data key {row.pk}"] = str(error)
                 continue
             again = ring.encrypt(DATA_KEY, secret, row.pk.bytes)
@@ -173,7 +178,8 @@ def reindex(
 ) -> Reindexed:
     """Make the tokens of every record anew, under the first index key.
 
-    Goes on where it was stopped. What is stored meanwhile is under that key already.
+    Goes on where it was stopped, or at the first record that failed. What is stored meanwhile is
+    under that key already. Raises KeysUnavailable where the key service does not answer.
     """
     using = using or ledger_alias()
     result = Reindexed()
@@ -192,19 +198,21 @@ def _reindex(stream: Stream, using: str, result: Reindexed, progress: Progress) 
     for token in TOKENS:
         some |= Q(**{f"{token}__isnull": False})
     rows: QuerySet[Record] = QuerySet(Record, using=using)  # the manager's refuses to update
-    while cursor.sequence < stream.size:
-        end = min(cursor.sequence + _PAGE, stream.size)
+    start, failures = cursor.sequence, len(result.failures)
+    while start < stream.size:
+        end = min(start + _PAGE, stream.size)
         with transaction.atomic(using=using):
-            page = rows.filter(
-                some, stream=stream.name, sequence__gte=cursor.sequence, sequence__lt=end
-            )
+            page = rows.filter(some, stream=stream.name, sequence__gte=start, sequence__lt=end)
+            page = page.order_by("sequence")
             if connections[using].features.has_select_for_update:
                 page = page.select_for_update()  # an erasure nulls tokens, and has the last word
             _warm(page, using)
             changed = [row for row in page if _retokenised(row, using, result)]
             rows.bulk_update(changed, TOKENS)
-            cursor.sequence, cursor.updated_at = end, datetime.now(UTC)
-            cursor.save(using=using)
+            if len(result.failures) == failures:  # else the next run tries them again
+                cursor.sequence, cursor.updated_at = end, datetime.now(UTC)
+                cursor.save(using=using)
+        start = end
         result.records += len(changed)
         progress(f"{stream.name} up to {end}", result.records)
 
@@ -237,6 +245,12 @@ def _retokenised(row: Record, using: str, result: Reindexed) -> bool:
                 bytes(row.sealed_actor), lambda id_: data_keys.cipher_for(id_, using), place
             )
         )
+    except KeysUnavailable:
+        raise
+    except Erased:
+        for token in TOKENS:  # a relay that was at work as its person was erased wrote them
+            setattr(row, token, None)
+        return True
     except (DecryptionError, ValueError) as error:
         result.failures[f"record {row.pk}"] = str(error)
         return False

@@ -21,7 +21,7 @@ from django.db.models import QuerySet
 
 import audit_log
 from audit_log import context, testing
-from audit_log.conf import get_settings
+from audit_log.conf import WrappedKey, get_settings
 from audit_log.delivery import relay
 from audit_log.events import Actor
 from audit_log.exceptions import KeysUnavailable, UnknownKey
@@ -296,6 +296,41 @@ def test_every_token_is_made_anew(keys: Set):
     assert Record.objects.filter(stream="default").values(*TOKENS).get() == before
 
 
+def test_record_that_failed_gets_its_tokens_by_the_next_run(
+    keys: Set, monkeypatch: pytest.MonkeyPatch
+):
+    """A ring key was missing: nothing may be left behind silently."""
+    old, new = _random("index 1"), _random("index 2")
+    keys(INDEX_KEY=old, ENCRYPTION_KEYS=_ring("2025"))
+    _some()
+    keys(INDEX_KEY=[new, old], ENCRYPTION_KEYS=_ring("2026"))
+    monkeypatch.setattr(rekeying, "_PAGE", 2)
+    for _ in range(2):
+        done = rekeying.reindex()
+        assert len(done.failures) == 3
+        assert "Put the old key back" in next(iter(done.failures.values()))
+    keys(INDEX_KEY=[new, old], ENCRYPTION_KEYS=_ring("2026", "2025"))
+    assert rekeying.reindex().failures == {}
+    keys(INDEX_KEY=new, ENCRYPTION_KEYS=_ring("2026", "2025"))
+    assert _found('actor:"user 1"') == 1
+    assert rekeying.reindex().records == 0
+
+
+def test_tokens_of_the_erased_are_not_made_anew(keys: Set):
+    keys(INDEX_KEY=_random("index 1"))
+    records = _some(2)
+    user = get_user_model().objects.get(username="user 0")
+    erasure.erase(f"user:{user.pk}", "request")
+    raw: QuerySet[Record] = QuerySet(Record)
+    raw.filter(pk=records[0].pk).update(actor_token="late")  # by a relay that was at work
+    raw.filter(pk=records[1].pk).update(sealed_actor=b"altered")
+    keys(INDEX_KEY=[_random("index 2"), _random("index 1")])
+    done = rekeying.reindex()
+    assert list(done.failures) == [f"record {records[1].pk}"]
+    records[0].refresh_from_db()
+    assert records[0].actor_token is None
+
+
 # The key service.
 
 
@@ -353,8 +388,35 @@ def test_kms_that_is_down_blocks_no_capture_and_no_event_is_blamed(
     assert contents(records[0])["closed"] == []
 
 
+def test_kms_that_does_not_answer_is_asked_once_a_page(
+    kms: Any, keys: Set, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Else a page of fifty people waits fifty times, and a rotation for days."""
+    keys(ENCRYPTION_KEYS={"kms": _new(capsys, "kms"), **_ring("2025")})
+    records = _some(3)
+    keys(ENCRYPTION_KEYS={**_ring("2025"), "kms": _wrapped_in_force()})
+    asked = []
+
+    def refuse(_wrapped: bytes) -> bytes:
+        asked.append(1)
+        raise KeysUnavailable("cannot be asked now")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("audit_log.privacy.kms.unwrap", refuse)
+        assert set(labels(records).values()) == {(None, None)}
+        for work in (rekeying.rekey, rekeying.reindex):
+            with pytest.raises(KeysUnavailable):
+                work()
+        assert len(asked) == 1
+    later = time.monotonic() + encryption._UNAVAILABLE_SECONDS + 1
+    monkeypatch.setattr("audit_log.privacy.encryption.time.monotonic", lambda: later)
+    assert rekeying.rekey().failures == {}
+    assert rekeying.reindex().failures == {}
+
+
 def _wrapped_in_force() -> str:
-    (wrapped,) = get_settings().encryption_keys.values()
+    keys = get_settings().encryption_keys.values()
+    (wrapped,) = (key for key in keys if isinstance(key, WrappedKey))
     return "kms:" + base64.b64encode(wrapped).decode()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.db import connection
 
@@ -71,6 +72,76 @@ def test_sealed_contents_go_too_where_asked(record: Record):
     record.refresh_from_db()
     assert record.sealed_data is None
     assert verify().ok
+
+
+def test_sealed_contents_may_go_later(record: Record):
+    removal.redact(record.pk, "a card number")
+    for relayed in (False, True):
+        assert verify().ok
+        if relayed:
+            testing.relay()
+    with pytest.raises(RetentionRefused, match="redacted before"):
+        removal.redact(record.pk, "again")
+    done = removal.redact(record.pk, "all of it", sealed=True)
+    assert done.columns == ("sealed_data",)
+    for _ in range(2):
+        found = verify()
+        assert found.ok, found.findings
+        assert [each.message for each in found.redacted] == [
+            f"redacted, authorised by record {done.record}"
+        ]
+        assert integrity_of(Record.objects.get(pk=record.pk), "default").intact
+        testing.relay()
+    with pytest.raises(RetentionRefused, match="redacted before"):
+        removal.redact(record.pk, "all of it", sealed=True)
+    _set("outcome = 'failure'")(record)
+    assert [each.kind for each in verify().findings] == ["altered"]
+
+
+def test_tokens_of_what_was_sealed_go_with_it():
+    """A keyed hash of a name can be guessed by whoever has the key."""
+    with audit_log.acting(get_user_model().objects.create(username="ann")):
+        audit_log.record("bank.asked", data={"amount": 1})
+    testing.relay()
+    record = Record.objects.get(action="bank.asked")
+    assert record.actor_token
+    removal.redact(record.pk, "reason")
+    record.refresh_from_db()
+    assert record.actor_token
+    removal.redact(record.pk, "reason", sealed=True)
+    record.refresh_from_db()
+    left = Record.objects.filter(pk=record.pk, sealed_actor=None, actor_token=None)
+    assert left.exists()
+    assert verify().ok
+
+
+def test_contents_put_into_a_redacted_record_are_found(record: Record):
+    removal.redact(record.pk, "reason", sealed=True)
+    testing.relay()
+    columns = ["changes = '{\"amount\": 1}'", "data = '{\"amount\": 1}'"]
+    for column in columns:
+        _set(column)(record)
+        (found,) = verify().findings
+        assert (found.kind, found.record) == ("altered", str(record.pk))
+        assert verify().redacted == []
+        _set(f"{column.partition(' ')[0]} = NULL")(record)
+        assert verify().ok
+
+
+def test_redaction_of_one_record_does_not_cover_another(record: Record):
+    removal.redact(record.pk, "reason")
+    testing.relay()
+    other = Record.objects.get(action="bank.other")
+    _set("data = NULL, salt = NULL")(record)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE audit_log_record SET data = NULL, salt = NULL WHERE action = 'bank.other'"
+        )
+        cursor.execute(
+            "UPDATE audit_log_record SET target_id = %s WHERE action = 'audit_log.redacted'",
+            [str(other.pk)],
+        )
+    assert len(verify().findings) == 3  # the two, and what says so
 
 
 def _set(columns: str) -> Callable[[Record], None]:

@@ -307,7 +307,7 @@ class _Row:
         return None if raw is None else columns.loaded(field, raw, self.using)
 
     def _subject(self) -> str | None:
-        if self.plan.options.subject is None:
+        if self.plan.subject is None:
             return None
         # Not through the model's own __init__, which may do anything.
         instance = object.__new__(self.plan.model)

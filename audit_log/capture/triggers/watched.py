@@ -14,6 +14,7 @@ from audit_log.capture.fields import FieldPlan
 from audit_log.capture.plans import Plan, by_triggers, full_plan_of
 from audit_log.exceptions import ConfigurationError
 from audit_log.privacy.policies import Policy
+from audit_log.recording.subjects import leads_to_key
 
 # Compared by `=` and written by to_json(), which does not depend on how the session shows dates.
 _KNOWN: Final = frozenset(
@@ -117,16 +118,16 @@ def refuse(plan: Plan) -> None:
             f"{label} has a secret primary key, of which the log keeps a fingerprint; a trigger "
             'would write it in clear. Use capture="orm".'
         )
-    subject = plan.options.subject
-    if subject is not None and not _subject_columns(plan):
+    if plan.subject is not None and not _subject_columns(plan):
         raise ConfigurationError(
-            f"{label} has subject={subject!r}, which is no column of its table, so a trigger does "
-            'not know whose data a row is. Name a field, or use capture="orm".'
+            f"{label} has subject={plan.subject.rule!r}, which is no column of its table that "
+            "tells a person by the primary key, so a trigger does not know whose data a row is. "
+            'Name such a field, or use capture="orm".'
         )
 
 
 def _subject_columns(plan: Plan) -> list[str]:
-    name = plan.options.subject
+    name = None if plan.subject is None else plan.subject.rule
     if not isinstance(name, str):
         return []
     if name == "pk":
@@ -134,7 +135,7 @@ def _subject_columns(plan: Plan) -> list[str]:
     return [
         str(field.column)
         for field in plan.model._meta.local_concrete_fields
-        if name in {field.name, field.attname}
+        if name in {field.name, field.attname} and leads_to_key(field)
     ]
 
 

@@ -128,8 +128,10 @@ def _print(found: erasure.Plan, out: Output) -> None:
 
 
 def _print_done(found: erasure.Plan, done: erasure.Erasure, path: Path | None, out: Output) -> None:
-    certificate = done.certificate
+    certificate, trouble = done.certificate, ""
     text = certificate.encode().decode() if certificate is not None else ""
+    if path is not None and text:
+        trouble = _write(text, path)
     out.json(
         {
             "erased": True,
@@ -143,11 +145,21 @@ def _print_done(found: erasure.Plan, done: erasure.Erasure, path: Path | None, o
     out.line(f"Erased: {done.keys} keys destroyed, {done.tokens} records lost their tokens.")
     if certificate is None:
         out.line(f"! There is no certificate yet: {printable(done.why)}")
-    elif path is not None:
-        path.write_text(text)
+    elif path is not None and not trouble:
         out.line(f"The certificate is in {path}.")
     else:
         out.line(text)
+    if trouble:
+        raise CommandError(f"{trouble} All is erased; keep the certificate that was printed.")
+
+
+def _write(text: str, path: Path) -> str:
+    """Why it could not be written; empty where it was. What is erased stays so."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        return f"{path}: {error.strerror or error}."
+    return ""
 
 
 def _reapply(files: list[Path], using: str, out: Output) -> None:
