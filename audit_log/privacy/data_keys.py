@@ -144,6 +144,7 @@ def refresh(scopes: Iterable[str], using: str) -> None:
         latest[row.scope] = row
         if row.destroyed_at is not None:
             erased[row.scope] = max(row.destroyed_at, erased.get(row.scope, row.destroyed_at))
+            _by_id.pop(row.pk.bytes, None)
     for scope in wanted:
         cached, newest = _by_scope.get(scope), latest.get(scope)
         usable = newest is not None and newest.wrapped is not None
@@ -168,22 +169,35 @@ def destroy(
 ) -> list[uuid.UUID]:
     """Destroy the keys of a scope, or `only` some, in the open transaction.
 
-    Returns the ids of those that were there to be destroyed. A scope without a key gets a destroyed
-    one, so that what still waits somewhere is known to be of an erased person.
+    Returns the ids of those that were there to be destroyed. Where that is none, the scope gets a
+    destroyed one of this moment, so that what still waits somewhere is known to be of an erased
+    person: nobody, or somebody who came back, may have done it without a key so far.
     """
-    rows = list(
-        DataKey.objects.using(using).select_for_update().filter(scope=scope).order_by("generation")
-    )
-    alive = [row for row in rows if row.wrapped is not None and (only is None or row.pk in only)]
-    for row in alive:
-        row.wrapped, row.destroyed_at = None, moment
-        row.save(using=using, update_fields=["wrapped", "destroyed_at"])
-    if not rows:
-        id_, now = emitter().stamp()
-        tombstone = DataKey(id=id_, scope=scope, created_at=now, destroyed_at=moment)
-        tombstone.save(using=using, force_insert=True)
-    forget()
-    return [row.pk for row in alive]
+    known = DataKey.objects.using(using).filter(scope=scope).order_by("generation")
+    while True:
+        rows = list(known.select_for_update())
+        alive = [
+            row for row in rows if row.wrapped is not None and (only is None or row.pk in only)
+        ]
+        for row in alive:
+            row.wrapped, row.destroyed_at = None, moment
+            row.save(using=using, update_fields=["wrapped", "destroyed_at"])
+        generation = rows[-1].generation + 1 if rows else 0
+        if alive or _insert_tombstone(scope, generation, moment, using):
+            forget()
+            return [row.pk for row in alive]
+
+
+def _insert_tombstone(scope: str, generation: int, moment: datetime, using: str) -> bool:
+    """False where a relay has made a key of that generation meanwhile."""
+    id_, now = emitter().stamp()
+    row = DataKey(id=id_, scope=scope, generation=generation, created_at=now, destroyed_at=moment)
+    try:
+        with transaction.atomic(using=using):
+            row.save(using=using, force_insert=True)
+    except IntegrityError:
+        return False
+    return True
 
 
 def _open(row: DataKey, using: str) -> OpenKey:

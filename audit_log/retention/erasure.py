@@ -259,9 +259,9 @@ def _reapply(subject: str, facts: Facts, using: str) -> bool:
     rows = DataKey.objects.using(using)
     scope = rows.filter(pk__in=ids).values_list("scope", flat=True).first()
     scope = scope or subject_scope(subject)
-    known = rows.filter(scope=scope)
-    alive = known.filter(pk__in=ids, wrapped__isnull=False)
-    if known.exists() and not alive.exists():
+    since = rows.filter(scope=scope, destroyed_at__gte=facts.moment)
+    alive = rows.filter(scope=scope, pk__in=ids, wrapped__isnull=False)
+    if since.exists() and not alive.exists():
         return False
     with transaction.atomic(using=using):
         keys = destroy(scope, facts.moment, using, only=ids)

@@ -28,7 +28,7 @@ from audit_log.exceptions import (
 )
 from audit_log.ledger import checkpoints
 from audit_log.ledger.verification import verify
-from audit_log.models import ArchivePart, DataKey, LegalHold, Record
+from audit_log.models import ArchivePart, DataKey, LegalHold, Outbox, Record
 from audit_log.privacy import data_keys
 from audit_log.privacy.encryption import key_id_of
 from audit_log.reading import contents, persons
@@ -215,6 +215,58 @@ def test_who_comes_back_gets_a_new_key(ann: Any):
     erasure.erase(_subject(ann), "request 19")
     assert contents.contents(new)["actor"]["label"].startswith("erased on")
     assert verify().ok
+
+
+def test_second_erasure_covers_what_waits_as_well(ann: Any):
+    """Who came back has no new key yet: nothing of theirs was relayed."""
+    erasure.erase(_subject(ann), "request 17")
+    with audit_log.acting(ann):
+        Category.objects.create(name="back again")
+    erasure.erase(_subject(ann), "request 19")
+    testing.relay()
+    assert [record.sealed_actor is None for record in _of(ann)] == [False, True]
+    with audit_log.acting(ann):
+        Category.objects.create(name="and again")
+    testing.relay()
+    assert contents.contents(_of(ann)[-1])["actor"]["label"] == "ann.smith"
+    assert erasure.reapply().persons == []
+    assert verify().ok
+
+
+def test_batch_that_is_redelivered_after_the_erasure_is_no_conflict(ann: Any):
+    """Another process has the key open, and the event is stored; what repeats it has no name."""
+    with audit_log.acting(ann):
+        Category.objects.create(name="twice")
+    payloads = [bytes(row.payload) for row in Outbox.objects.all()]
+    testing.relay()
+    record = _of(ann)[-1]
+    opened = dict(data_keys._by_id)
+    assert key_id_of(bytes(record.sealed_actor or b"")) in opened
+    erasure.erase(_subject(ann), "request 17")
+    data_keys._by_id.update(opened)
+    now = datetime.now(UTC)
+    Outbox.objects.bulk_create(
+        [Outbox(created_at=now, event_count=1, payload=payload) for payload in payloads]
+    )
+    assert testing.relay().parked == 0
+    assert Outbox.objects.count() == 0
+
+
+def test_key_that_a_relay_makes_meanwhile_is_destroyed_too(monkeypatch: pytest.MonkeyPatch):
+    scope, made = data_keys.subject_scope("auth.user:9"), []
+    real = data_keys.emitter
+
+    def emitter() -> Any:
+        if not made:
+            made.append(1)
+            data_keys._create(scope, 0, 0, "default")
+        return real()
+
+    monkeypatch.setattr(data_keys, "emitter", emitter)
+    done = erasure.erase("user:9", "request")
+    assert done.keys == 1
+    (key,) = DataKey.objects.filter(scope=scope)
+    assert (key.generation, key.wrapped) == (0, None)
 
 
 def test_keys_that_other_processes_remember_seal_nothing_old(ann: Any):
@@ -466,6 +518,19 @@ def _restore(rows: list[DataKey]) -> None:
     DataKey.objects.all().delete()
     DataKey.objects.bulk_create(rows)
     data_keys.forget()
+
+
+def test_backup_from_before_two_erasures(ann: Any, folder: Path):
+    """What happened between the two may still wait somewhere."""
+    backup = list(DataKey.objects.all())
+    erasure.erase(_subject(ann), "request 17")
+    between = datetime.now(UTC)
+    erasure.erase(_subject(ann), "request 19")
+    _restore(backup)
+    assert erasure.reapply().persons == [_subject(ann)] * 2
+    with pytest.raises(Erased):
+        data_keys.key_for(data_keys.subject_scope(_subject(ann)), "default", 0, between)
+    assert erasure.reapply().persons == []
 
 
 def test_backup_from_before_their_first_key(ann: Any, folder: Path):
