@@ -16,7 +16,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, connections, transaction
 
 import audit_log
-from audit_log import context, testing
+from audit_log import context, events, testing
 from audit_log.events import Actor
 from audit_log.exceptions import (
     ConfigurationError,
@@ -253,8 +253,9 @@ def test_batch_that_is_redelivered_after_the_erasure_is_no_conflict(ann: Any):
 
 
 def test_key_that_a_relay_makes_meanwhile_is_destroyed_too(monkeypatch: pytest.MonkeyPatch):
-    scope, made = data_keys.subject_scope("auth.user:9"), []
-    real = data_keys.emitter
+    scope = data_keys.subject_scope("auth.user:9")
+    made: list[int] = []
+    real = events.emitter
 
     def emitter() -> Any:
         if not made:
