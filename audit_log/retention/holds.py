@@ -16,6 +16,7 @@ from audit_log.events import Target
 from audit_log.exceptions import RetentionRefused
 from audit_log.ledger import heads
 from audit_log.models import LegalHold
+from audit_log.recording.values import clean
 from audit_log.retention import bookkeeping
 
 HELD = "audit_log.held"
@@ -48,7 +49,7 @@ def place(subject: str, reason: str, using: str) -> LegalHold:
         )
     if len(subject) > _MAX_SUBJECT:
         raise RetentionRefused(f"A name of more than {_MAX_SUBJECT} characters cannot be held.")
-    actor = context.actor_now()
+    actor, reason = context.actor_now(), clean(reason)
     with transaction.atomic(using=using):
         take_turns(using)
         hold = LegalHold.objects.using(using).create(

@@ -290,3 +290,5 @@ def test_verb(people: tuple[Any, Any], tmp_path: Path, capsys: pytest.CaptureFix
     assert json.loads(capsys.readouterr().out)["count"] == 3
     with pytest.raises(CommandError, match="names nobody"):
         call_command("audit_log", "export", "--subject=ann")
+    with pytest.raises(CommandError, match="--output"):
+        call_command("audit_log", "export", "--subject=user:1", "--format=html", "--json")

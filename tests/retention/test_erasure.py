@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -253,17 +254,21 @@ def test_batch_that_is_redelivered_after_the_erasure_is_no_conflict(ann: Any):
 
 
 def test_key_that_a_relay_makes_meanwhile_is_destroyed_too(monkeypatch: pytest.MonkeyPatch):
+<<<<<<< HEAD
     scope = data_keys.subject_scope("auth.user:9")
     made: list[int] = []
     real = events.emitter
+=======
+    scope, made = data_keys.subject_scope("auth.user:9"), list[DataKey]()
+    real = data_keys._insert_tombstone
+>>>>>>> wip-breaker
 
-    def emitter() -> Any:
+    def late(*arguments: Any) -> bool:
         if not made:
-            made.append(1)
-            data_keys._create(scope, 0, 0, "default")
-        return real()
+            made.append(data_keys._create(scope, 0, 0, "default"))
+        return real(*arguments)
 
-    monkeypatch.setattr(data_keys, "emitter", emitter)
+    monkeypatch.setattr(data_keys, "_insert_tombstone", late)
     done = erasure.erase("user:9", "request")
     assert done.keys == 1
     (key,) = DataKey.objects.filter(scope=scope)
@@ -552,6 +557,21 @@ def test_certificate_from_a_file_reapplies_without_an_archive(ann: Any, tmp_path
     _restore(backup)
     call_command("audit_log", "erase", "--reapply", str(path))
     assert contents.contents(_of(ann)[0])["actor"]["label"].startswith("erased on")
+
+
+def test_certificates_outlive_a_signing_key_that_is_listed(ann: Any, folder: Path, settings: Any):
+    old, new = (base64.b64encode(bytes([n]) * 32).decode() for n in (1, 2))
+    base = settings.AUDIT_LOG
+    settings.AUDIT_LOG = {**base, "SIGNING_KEY": old}
+    done = erasure.erase(_subject(ann), "request 17")
+    assert done.certificate is not None
+    settings.AUDIT_LOG = {**base, "SIGNING_KEY": [new, old]}
+    done.certificate.verify(checkpoints.verifiers())
+    erasure.certificate(done.record).verify(checkpoints.verifiers())
+    assert erasure.reapply().refused == []
+    settings.AUDIT_LOG = {**base, "SIGNING_KEY": new}
+    (refused,) = erasure.reapply().refused
+    assert "No known signature" in refused
 
 
 def test_forged_list_erases_nobody(ann: Any, folder: Path, capsys: pytest.CaptureFixture[str]):

@@ -38,6 +38,8 @@ def run(options: dict[str, Any], out: Output) -> None:
     using: str = options["database"] or ledger_alias()
     path: Path | None = options["output"]
     persons.named(options["subject"])  # before there is a file
+    if path is None and options["json"] and options["format"] != "json":
+        raise CommandError("With --json the page goes into a file: --output.")
     try:
         if path is None:
             found = _write(out.raw, options, using, out)
