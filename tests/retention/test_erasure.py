@@ -17,7 +17,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, connections, transaction
 
 import audit_log
-from audit_log import context, events, testing
+from audit_log import context, testing
 from audit_log.events import Actor
 from audit_log.exceptions import (
     ConfigurationError,
@@ -254,14 +254,8 @@ def test_batch_that_is_redelivered_after_the_erasure_is_no_conflict(ann: Any):
 
 
 def test_key_that_a_relay_makes_meanwhile_is_destroyed_too(monkeypatch: pytest.MonkeyPatch):
-<<<<<<< HEAD
-    scope = data_keys.subject_scope("auth.user:9")
-    made: list[int] = []
-    real = events.emitter
-=======
     scope, made = data_keys.subject_scope("auth.user:9"), list[DataKey]()
     real = data_keys._insert_tombstone
->>>>>>> wip-breaker
 
     def late(*arguments: Any) -> bool:
         if not made:
