@@ -15,7 +15,7 @@ from django.db.models.functions import Length
 from audit_log.delivery import parking
 from audit_log.events import Event, decode_batch
 from audit_log.ledger import heads, writer
-from audit_log.ledger.records import SEALED_COLUMNS, Place, Prepared, prepare_all, scope_of
+from audit_log.ledger.records import Place, Prepared, prepare_all, scopes_of
 from audit_log.models import Outbox
 from audit_log.models.outbox import Form
 from audit_log.privacy import data_keys
@@ -162,9 +162,10 @@ class Claim:
 
 
 def _scopes(routed: Iterable[tuple[int, Event, str]]) -> set[str]:
-    return {
-        scope_of(event, column, stream) for _, event, stream in routed for column in SEALED_COLUMNS
-    }
+    found: set[str] = set()
+    for _, event, stream in routed:
+        found |= scopes_of(event, stream)
+    return found
 
 
 def _claim(using: str, only: int | None, *, locked: bool) -> list[Waiting]:

@@ -17,7 +17,7 @@ from django.db import DatabaseError
 from audit_log.conf import get_settings
 from audit_log.events import Actor, Event, Redaction, Request, format_time
 from audit_log.exceptions import Erased, KeysUnavailable
-from audit_log.ledger import devices, insertion
+from audit_log.ledger import devices, insertion, theirs
 from audit_log.ledger.entries import SALT_BYTES, EntryTemplate, Spelling
 from audit_log.ledger.envelope import envelope, redactions
 from audit_log.ledger.scrubbing import Contents, contents_of_all
@@ -146,20 +146,39 @@ def _seal_actor(draft: _Draft) -> None:
 
 
 def _seal_data(draft: _Draft) -> None:
-    draft.columns["sealed_data"] = _sealed(draft, "sealed_data", draft.contents.sealed_data)
+    plaintext = draft.contents.sealed_data
+    if draft.contents.theirs:
+        plaintext = _with_theirs(draft, plaintext)
+    draft.columns["sealed_data"] = _sealed(draft, "sealed_data", plaintext)
+
+
+def _with_theirs(draft: _Draft, plaintext: bytes) -> bytes:
+    """What other people are called, under their own keys; whose they are not known is left out."""
+    sealed: dict[str, bytes] = {}
+    for path, subject, text in draft.contents.theirs:
+        if subject is not None and text:
+            scope = data_keys.subject_scope(subject)
+            if value := _sealed_under(draft, scope, path, text.encode()):
+                sealed[path] = value
+    return theirs.added(plaintext, sealed) if sealed else plaintext
 
 
 def _sealed(draft: _Draft, column: str, plaintext: bytes) -> bytes | None:
     if not plaintext:
         return None
+    scope = scope_of(draft.event, column, draft.at.stream)
+    return _sealed_under(draft, scope, column, plaintext)
+
+
+def _sealed_under(draft: _Draft, scope: str, place: str, plaintext: bytes) -> bytes | None:
+    """Sealed under the key of a scope, for this place of the record; None of an erased person."""
     event, at = draft.event, draft.at
-    scope = scope_of(event, column, at.stream)
     try:
         key = data_keys.key_for(scope, at.using, at.size, event.occurred_at)
     except Erased:
-        _mark_erased(draft, column)
+        _mark_erased(draft, place)
         return None
-    return seal(key.id, key.cipher, plaintext, place_of(event.id, column))
+    return seal(key.id, key.cipher, plaintext, place_of(event.id, place))
 
 
 def _mark_erased(draft: _Draft, column: str) -> None:
@@ -194,6 +213,15 @@ def _encode(draft: _Draft) -> None:
 def person(actor_id: str) -> str:
     """What a user is called as a subject: `app.model:id`, as the rows that are theirs say it."""
     return f"{get_settings().user_model.lower()}:{actor_id}"
+
+
+def scopes_of(event: Event, stream: str) -> set[str]:
+    """Every scope whose key a record of the event needs."""
+    found = {scope_of(event, column, stream) for column in SEALED_COLUMNS}
+    for name in theirs.names_in(event):
+        if name.subject is not None:
+            found.add(data_keys.subject_scope(name.subject))
+    return found
 
 
 def scope_of(event: Event, column: str, stream: str) -> str:

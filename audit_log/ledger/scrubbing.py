@@ -15,6 +15,7 @@ import msgspec
 from audit_log.events import JSON, Actor, Event, Redaction, Request
 from audit_log.exceptions import EncodingError
 from audit_log.ledger.entries import canonical_decoded, encode_decoded, is_surely_canonical
+from audit_log.ledger.theirs import Name, left_out, names_in
 from audit_log.privacy.detectors import (
     Detector,
     in_force,
@@ -47,6 +48,7 @@ class Contents(msgspec.Struct, gc=False):
     sealed_actor: bytes
     sealed_data: bytes
     marks: list[Redaction]
+    theirs: tuple[Name, ...] = ()  # to be sealed apart
 
     @property
     def encoded(self) -> tuple[bytes, bytes, bytes, bytes]:
@@ -65,7 +67,8 @@ class Contents(msgspec.Struct, gc=False):
     @property
     def hidden_text(self) -> str:
         """What is to be sealed, for the detectors."""
-        return f"{self.sealed_actor.decode()}\n{self.sealed_data.decode()}\n{self.query}"
+        names = "\n".join([name.text for name in self.theirs])
+        return f"{self.sealed_actor.decode()}\n{self.sealed_data.decode()}\n{self.query}\n{names}"
 
 
 def contents_of_all(events: Sequence[Event]) -> list[Contents | Exception]:
@@ -153,6 +156,7 @@ def _contents(event: Event, open_: _Suspects, hidden: _Suspects, encode: _Encode
         sealed_actor=sealed_actor,
         sealed_data=sealed_data,
         marks=scrubbed.marks,
+        theirs=tuple(scrubbed.theirs),
     )
 
 
@@ -176,6 +180,10 @@ class _Scrubbed:
         self._suspects = (open_, hidden)
         self.open_changes, self.sealed_changes = self._split("changes", event.changes)
         self.open_data, self.sealed_data = self._split("data", event.data)
+        self.theirs = [
+            Name(name.path, name.subject, self.text(name.text, name.path) or "")
+            for name in names_in(event)
+        ]
 
     def value(self, value: JSON, path: str, *, sealed: bool) -> JSON:
         """Secrets are masked everywhere, personal patterns only in what stays readable."""
@@ -268,6 +276,11 @@ def _data_part(scrubbed: _Scrubbed) -> _DataPart:
         name: [scrubbed.text(label, f"labels.{name}") for label in pair]
         for name, pair in event.labels.items()
     }
+    if scrubbed.theirs:
+        texts = scrubbed.sealed_data.get("labels")
+        labels, texts = left_out(labels, texts, scrubbed.theirs)
+        if texts is not None:
+            scrubbed.sealed_data["labels"] = texts
     return _DataPart(
         target_label=scrubbed.text(event.target.label if event.target else None, "target.label"),
         changes=scrubbed.sealed_changes or None,

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.db import IntegrityError, connections, transaction
 
 from audit_log.events import Event, id_agrees
 from audit_log.exceptions import TamperedValue, UnknownKey
-from audit_log.ledger import heads, insertion
+from audit_log.ledger import heads, insertion, theirs
 from audit_log.ledger.entries import ENTRY_COLUMNS
 from audit_log.ledger.merkle import leaf_hash
 from audit_log.ledger.records import SEALED_COLUMNS, Prepared
@@ -135,7 +136,11 @@ def _opened(row: Columns, column: str, using: str) -> bytes | None:
     if not sealed:
         return None
     place = place_of(row["id"], column)
-    return open_sealed(bytes(sealed), lambda id_: data_keys.cipher_for(id_, using), place)
+
+    def key_of(id_: bytes) -> AESGCM:
+        return data_keys.cipher_for(id_, using)
+
+    return theirs.opened(open_sealed(bytes(sealed), key_of, place), row["id"], key_of)
 
 
 def _why_refused(item: Prepared, head: Stream) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from audit_log.exceptions import DecryptionError, Erased, TamperedValue, UnknownKey
+from audit_log.ledger import theirs
 from audit_log.models import Record
 from audit_log.privacy import data_keys
 from audit_log.privacy.encryption import key_id_of, open_sealed, place_of
@@ -42,6 +43,8 @@ def _contents(record: Record, ciphers: _Ciphers | None) -> dict[str, Any]:
     erased: dict[str, str] = {}
     actor = _open(record, "sealed_actor", closed, erased, ciphers)
     data = _open(record, "sealed_data", closed, erased, ciphers)
+    using = _database(record)
+    closed += theirs.put_back(data, record.pk, lambda id_: data_keys.cipher_for(id_, using))
     return {
         "erased": {
             "actor": erased.get("sealed_actor"),

@@ -17,6 +17,7 @@ from hashlib import file_digest
 from itertools import islice
 from typing import Any, Final
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Model
 
@@ -29,7 +30,9 @@ from audit_log.exceptions import (
     KeysUnavailable,
     PartDamaged,
     TamperedValue,
+    UnknownKey,
 )
+from audit_log.ledger import theirs
 from audit_log.ledger.records import PERSONS, SEALED_COLUMNS
 from audit_log.models import ArchivePart, DataKey, Record, Stream
 from audit_log.privacy import data_keys
@@ -260,7 +263,14 @@ class _Reader:
             if not isinstance(error, Erased) and str(error) not in self.unread:
                 self.unread.append(str(error))
             return {}
-        return _mapping(value)
+        opened = _mapping(value)
+        theirs.put_back(opened, row.pk, self._own_cipher)  # what others are called stays closed
+        return opened
+
+    def _own_cipher(self, key_id: bytes) -> AESGCM:
+        if key_id not in self.person.keys:
+            raise UnknownKey("The data of another person.")
+        return data_keys.cipher_for(key_id, self.using)
 
 
 def _person_of(row: Record, field: str) -> str | None:
