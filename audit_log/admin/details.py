@@ -17,6 +17,7 @@ from audit_log.admin.rows import row_of
 from audit_log.ledger.heads import BOOKKEEPING
 from audit_log.models import Record
 from audit_log.reading.contents import labels
+from audit_log.recording.targets import model_of
 from audit_log.router import ledger_alias
 
 _RELATED: Final = 50
@@ -33,7 +34,7 @@ def context(
     using = row._state.db or ledger_alias()
     siblings, more = _same_request(row, using)
     found = labels([row, *siblings])
-    model = wording.model_of(row.target_type)
+    model = model_of(row.target_type)
     return {
         "title": wording.sentence(row, found[row.pk]),
         "record": row,
@@ -73,7 +74,7 @@ def _same_request(row: Record, using: str) -> tuple[list[Record], bool]:
 
 def _target_page(row: Record, links: Links) -> str:
     """The object's own page in the admin, where it has one; it says itself if it is gone."""
-    model = wording.model_of(row.target_type)
+    model = model_of(row.target_type)
     # A fingerprint stands for a key that must not be shown; nothing can be found by it.
     if model is None or not row.target_id or row.target_id.startswith("fp:"):
         return ""

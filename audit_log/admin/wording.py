@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from audit_log.models import Record
+from audit_log.recording.targets import model_of
 
 # What the app itself records. Actions of projects are shown as they are.
 PHRASES: Final[dict[str, Any]] = {
@@ -73,14 +73,6 @@ _INVISIBLE: Final = re.compile(
 def visible(text: object) -> str:
     r"""`text` with control characters written out (`\u202e`). Plain: the template escapes it."""
     return _INVISIBLE.sub(lambda found: f"\\u{ord(found[0]):04x}", str(text))
-
-
-def model_of(target_type: str | None) -> type[models.Model] | None:
-    """The model a target type names, if it is installed still."""
-    try:
-        return apps.get_model(target_type) if target_type else None
-    except (LookupError, ValueError):
-        return None
 
 
 def field_of(model: type[models.Model] | None, name: str) -> models.Field[Any, Any] | None:

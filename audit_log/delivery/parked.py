@@ -8,7 +8,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
 
-from django.db import transaction
+from django.db import connections, transaction
 
 from audit_log import context
 from audit_log.delivery import outboxes
@@ -20,7 +20,7 @@ from audit_log.recording.forms import Waiting
 from audit_log.recording.values import safe_str
 
 DISCARDED: Final = "audit_log.discarded"
-_NAMED: Final = 500  # events by id, in the record of a discarded batch
+_NAMED_CHARACTERS: Final = 32 * 1024  # of events, so that the record of all this fits
 _COLUMNS: Final = ("id", "event_count", "attempts", "created_at", "parked_at", "parked_reason")
 
 
@@ -119,7 +119,7 @@ def _say(row: Outbox, reason: str, using: str) -> None:
         data={name: value for name, value in data.items() if value},
         reason=safe_str(reason),
     )
-    outbox.insert(_connection(using), outbox.rows_of([event]))
+    outbox.insert(connections[using], outbox.rows_of([event]))
 
 
 def _held(row: Outbox, using: str) -> list[dict[str, Any]]:
@@ -128,7 +128,14 @@ def _held(row: Outbox, using: str) -> list[dict[str, Any]]:
         events = forms.events_of(Waiting(row.pk, row.form, row.payload, row.created_at), using)
     except Exception:  # noqa: BLE001 - unreadable, which may be why it is parked
         return []
-    return [summary(event) for event in events[:_NAMED]]
+    held: list[dict[str, Any]] = []
+    size = 0
+    for event in map(summary, events):
+        size += sum(len(name) + len(said) for name, said in event.items())
+        if size > _NAMED_CHARACTERS:
+            break
+        held.append(event)
+    return held
 
 
 def summary(event: Event) -> dict[str, Any]:
@@ -142,7 +149,3 @@ def summary(event: Event) -> dict[str, Any]:
         "target": None if event.target is None else event.target.id,
     }
     return {name: value for name, value in found.items() if value is not None}
-
-
-def _connection(using: str) -> Any:
-    return transaction.get_connection(using)

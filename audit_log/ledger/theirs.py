@@ -24,7 +24,8 @@ from audit_log import conf
 from audit_log.events import JSON, Event
 from audit_log.exceptions import DecryptionError, Erased, TamperedValue
 from audit_log.privacy.encryption import open_sealed, place_of
-from audit_log.recording.subjects import is_person, leads_to_key, model_of, person_type
+from audit_log.recording.subjects import is_person, leads_to_key, person_type
+from audit_log.recording.targets import model_of
 
 MEMBER: Final = "theirs"
 _MAX_LABELS: Final = 100  # as `capture.memberships` keeps
@@ -96,7 +97,7 @@ def _person_behind(target_type: str, field: str) -> str | None:
     related = getattr(found, "related_model", None)
     if not isinstance(related, type) or not issubclass(related, Model) or not is_person(related):
         return None
-    return person_type(related) if leads_to_key(found) else ""  # type: ignore[arg-type]
+    return person_type(related) if leads_to_key(found) else ""
 
 
 @lru_cache(maxsize=1024)

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
-from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 
@@ -22,6 +21,7 @@ from audit_log.privacy.detectors import UNCLASSIFIED, detect, scrub_value
 from audit_log.privacy.finders import no_fingerprint
 from audit_log.privacy.policies import Policy, decide_data, field_policy, key_kind
 from audit_log.privacy.redaction import MASK, redact, redact_query, step
+from audit_log.recording.targets import model_of
 
 Exposed = tuple[str, str]
 
@@ -45,7 +45,7 @@ def in_changes(
     changes: object, target_type: str | None, *, sealed: bool = False
 ) -> Iterator[Exposed]:
     """In `{field: [old, new]}`, stored open or sealed: by the policies of the model, if known."""
-    model = _model(target_type)
+    model = model_of(target_type)
     for field, pair in _items(changes):
         path = f"changes.{step(field)}"
         rule = _rule_of_field(model, field, sealed=sealed)
@@ -98,7 +98,7 @@ def in_value(value: JSON, path: str, *, personal: bool) -> Iterator[Exposed]:
 
 
 def _in_target_id(target_type: str | None, target_id: str | None) -> Iterator[Exposed]:
-    model = _model(target_type)
+    model = model_of(target_type)
     if not isinstance(target_id, str) or target_id.startswith(_FINGERPRINT):
         return
     if model is None:
@@ -144,15 +144,6 @@ def _rule_of_field(model: type[models.Model] | None, name: str, *, sealed: bool)
 
 
 _NEVER_KEPT: Final = frozenset({names.Kind.SECRET, names.Kind.CARD_SECRET, names.Kind.CARD})
-
-
-def _model(target_type: str | None) -> type[models.Model] | None:
-    if not isinstance(target_type, str):
-        return None
-    try:
-        return apps.get_model(target_type)
-    except (LookupError, ValueError):
-        return None  # a model that is gone, or a word of the project's
 
 
 def _items(value: object) -> Iterator[tuple[str, Any]]:

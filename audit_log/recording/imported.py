@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Model
 
@@ -33,7 +32,7 @@ from audit_log.privacy.policies import FieldPolicy, Policy, data_policy, field_p
 from audit_log.privacy.redaction import redact, redact_query
 from audit_log.recording.explicit import MAX_ACTION, as_actor, as_target, classified
 from audit_log.recording.subjects import subject_of_target
-from audit_log.recording.targets import target_id, target_type
+from audit_log.recording.targets import model_of, target_id, target_type
 from audit_log.recording.values import clean, key_text, plain, safe_str
 
 _NAMES: Final = (
@@ -158,7 +157,7 @@ def _about(value: Any) -> Target | Model | None:
 
 def _target(value: Target | Model | None) -> Target | None:
     target = as_target(value)
-    model = _model_of(target)
+    model = model_of(target and target.type)
     if target is None or model is None or not isinstance(value, Target):
         return target
     # As it is spelled everywhere else: in lower case, a secret key as a fingerprint.
@@ -217,7 +216,7 @@ class _Changes:
         self.values: dict[str, list[Any]] = {}
         self.sealed: list[str] = []
         self.redactions: list[Redaction] = []
-        self._model = _model_of(target)
+        self._model = model_of(target and target.type)
         if not isinstance(given, Mapping | None):
             raise TypeError(f"changes must be {{field: [old, new]}}, not {given!r}.")
         for name, pair in (given or {}).items():
@@ -268,13 +267,6 @@ class _Changes:
                 pass  # a field of the past
         found = [data_policy(name, value) for value in values]
         return min(found, key=lambda policy: _STRICTEST.index(policy.policy))
-
-
-def _model_of(target: Target | None) -> type[Model] | None:
-    try:
-        return apps.get_model(target.type) if target is not None else None
-    except (LookupError, ValueError):
-        return None  # a model of the past
 
 
 def _pair(name: str, value: Any) -> list[Any]:

@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from django.apps import apps
 from django.db import models
 
 from audit_log.conf import get_settings
 from audit_log.events import Target
 from audit_log.recording import losses
-from audit_log.recording.targets import target_type
+from audit_log.recording.targets import model_of, target_type
 from audit_log.recording.values import clean
 from audit_log.registry import Rule, options_for
 
@@ -84,7 +83,7 @@ def person_type(model: type[models.Model]) -> str:
     return target_type(found)
 
 
-def leads_to_key(field: models.Field[Any, Any]) -> bool:
+def leads_to_key(field: Any) -> bool:
     """Whether a field tells a person as they are called: not a foreign key to another column."""
     return not isinstance(field, models.ForeignKey) or field.target_field.primary_key
 
@@ -103,14 +102,6 @@ def _is_user_model(model: type[models.Model]) -> bool:
 
 def _is_key(model: type[models.Model], rule: Rule | None) -> bool:
     return rule == "pk" or any(rule in {key.name, key.attname} for key in model._meta.pk_fields)
-
-
-def model_of(label: str) -> type[models.Model] | None:
-    """The model of a target's type; None for one of the past."""
-    try:
-        return apps.get_model(label)
-    except (LookupError, ValueError):
-        return None
 
 
 def _of_field(instance: models.Model, name: str, model: type[models.Model]) -> str | None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from django.apps import apps
 from django.db.models import Model
 
 from audit_log.events import Target
@@ -26,6 +27,14 @@ def target_type(model: type[Model]) -> str:
     """`app.model` of the concrete model, so that a proxy shares its history."""
     concrete = model._meta.concrete_model or model
     return concrete._meta.label_lower
+
+
+def model_of(label: object) -> type[Model] | None:
+    """The model of a target's type; None for one of the past, or a word of the project's."""
+    try:
+        return apps.get_model(label) if isinstance(label, str) else None
+    except (LookupError, ValueError):
+        return None
 
 
 def target_id(model: type[Model], pk: Any) -> str | None:

@@ -39,7 +39,8 @@ from audit_log.privacy import data_keys
 from audit_log.privacy.encryption import key_id_of, open_sealed, place_of
 from audit_log.reading import persons
 from audit_log.reading.persons import Person, Progress
-from audit_log.recording.subjects import is_person, model_of, person_type, subject_of_target
+from audit_log.recording.subjects import is_person, person_type, subject_of_target
+from audit_log.recording.targets import model_of
 from audit_log.retention import bookkeeping, policy
 from audit_log.retention.parts import Line, read_part
 from audit_log.retention.stores import Store
@@ -275,7 +276,7 @@ class _Reader:
 
 def _person_of(row: Record, field: str) -> str | None:
     """What a person is called whom a foreign key of the target leads to; None if to none."""
-    if (model := model_of(row.target_type or "")) is None:
+    if (model := model_of(row.target_type)) is None:
         return None
     try:
         related = model._meta.get_field(field).related_model
@@ -292,7 +293,7 @@ def _last(pair: Any) -> Any:
 
 def _without_members(data: dict[str, Any]) -> dict[str, Any]:
     """What is said of a many-to-many field, without what people on its other side are called."""
-    model = model_of(str(data.get("type"))) if "labels" in data else None
+    model = model_of(data.get("type")) if "labels" in data else None
     if model is None or not is_person(model):
         return data
     return {name: value for name, value in data.items() if name != "labels"}

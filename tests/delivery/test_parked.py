@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import transaction
 
 from audit_log.delivery import parked
 from audit_log.delivery.relay import relay
@@ -87,6 +88,21 @@ def test_discarded_batch_is_on_record_with_what_it_held():
     assert record.data["parked_because"] == "UnknownKey: no"
     assert contents(record)["reason"] == "forged"
     assert _targets() == 0
+
+
+def test_record_of_a_large_discarded_batch_fits_and_says_what_it_was():
+    with transaction.atomic():
+        for n in range(500):
+            Category.objects.create(name=f"category {n}")
+    Outbox.objects.update(parked_at=datetime.now(UTC), parked_reason="why", attempts=10)
+    row = Outbox.objects.get()
+    parked.discard("default", [row.pk], "forged")
+    relay()
+    record = Record.objects.get(action="audit_log.discarded")
+    assert record.data is not None
+    assert (record.data["batch"], record.data["events"]) == (row.pk, 500)
+    assert 100 < len(record.data["held"]) < 500
+    assert not [mark for mark in record.redactions or [] if mark["rule"].startswith("cut")]
 
 
 def test_unreadable_batch_can_be_discarded():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from django.core.management.base import CommandError
 
 from audit_log.exceptions import InvalidProof
 from audit_log.management.actor import operator
+from audit_log.management.asking import confirm
 from audit_log.management.output import Output, printable
 from audit_log.retention import erasure
 from audit_log.retention.certificates import Certificate
@@ -59,7 +59,12 @@ def run(options: dict[str, Any], out: Output) -> None:
         out.line("Nothing was erased. To do it: --execute --reason …")
         return
     _refuse(found)
-    _ask(found, options)
+    confirm(
+        f"{found.person.subject} is to be erased, which cannot be undone.",
+        options,
+        nothing="Nothing was erased.",
+        answer=found.person.subject,
+    )
     with operator():
         done = erasure.erase(options["subject"], options["reason"], using)
     _print_done(found, done, options["certificate"], out)
@@ -76,20 +81,6 @@ def _refuse(found: erasure.Plan) -> None:
                 else ". Names look like app.model:id, user:42 or subject:value."
             )
         )
-
-
-def _ask(found: erasure.Plan, options: dict[str, Any]) -> None:
-    """Only on a terminal can somebody answer."""
-    if options["yes"]:
-        return
-    if options["json"] or not sys.stdin.isatty():
-        raise CommandError("Nothing was erased: say --yes where nobody can be asked.")
-    sys.stderr.write(
-        f'This cannot be undone. Type the name of the person ("{found.person.subject}") to go on: '
-    )
-    sys.stderr.flush()
-    if sys.stdin.readline().strip() != found.person.subject:
-        raise CommandError("Nothing was erased.")
 
 
 def _as_json(found: erasure.Plan) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser
 from collections.abc import Collection
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from django.core.management.base import CommandError
 from audit_log.delivery import outboxes, parked
 from audit_log.management.actor import operator
 from audit_log.management.arguments import number
+from audit_log.management.asking import confirm
 from audit_log.management.output import Output, printable
 
 HELP = "Batches that could not be stored and were set aside: list, show, retry or discard them."
@@ -42,7 +42,8 @@ def run(options: dict[str, Any], out: Output) -> None:
         _show(using, ids, out)
         return
     if action == "discard":
-        _ask(using, ids, options)
+        question = f"{len(ids)} batches of {using!r} are to go, and their events with them."
+        confirm(question, options, nothing="Nothing was discarded.")
     with operator():
         if action == "retry":
             done = sum(parked.retry(alias, ids or None) for alias in _aliases(using))
@@ -86,15 +87,3 @@ def _show(using: str, ids: list[int], out: Output) -> None:
         out.line(f"batch {id_} of {using}:")
         for event in events:
             out.line("  " + "  ".join(f"{name} {printable(said)}" for name, said in event.items()))
-
-
-def _ask(using: str, ids: list[int], options: dict[str, Any]) -> None:
-    if options["yes"]:
-        return
-    question = f"{len(ids)} batches of {using!r} would be deleted, and their events never stored."
-    if options["json"] or not sys.stdin.isatty():
-        raise CommandError(f"{question} Nothing was discarded: say --yes.")
-    sys.stderr.write(f'{question}\nType "yes" to go on: ')
-    sys.stderr.flush()
-    if sys.stdin.readline().strip() != "yes":
-        raise CommandError("Nothing was discarded.")

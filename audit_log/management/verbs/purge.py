@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import CommandError
 
 from audit_log.management.actor import operator
+from audit_log.management.asking import confirm
 from audit_log.management.output import Output, printable
 from audit_log.management.verbs.archive import streams
 from audit_log.retention import purge
@@ -37,7 +37,8 @@ def run(options: dict[str, Any], out: Output) -> None:
     if options["dry_run"] or not found.parts:
         _print(found, out, "would purge" if options["dry_run"] else "to purge")
         return
-    _ask(found, options)
+    question = f"{found.total} records are to leave the database: {_by_stream(found)}."
+    confirm(question, options, nothing="Nothing was purged.")
     with operator():
         done = purge.run(
             using,
@@ -48,19 +49,6 @@ def run(options: dict[str, Any], out: Output) -> None:
     _print(done, out, "purged")
     if done.failures:
         raise CommandError(f"{len(done.failures)} failed: " + " ".join(done.failures))
-
-
-def _ask(found: purge.Purge, options: dict[str, Any]) -> None:
-    """Only on a terminal can somebody answer."""
-    if options["yes"]:
-        return
-    question = f"{found.total} records are to leave the database: {_by_stream(found)}."
-    if options["json"] or not sys.stdin.isatty():
-        raise CommandError(f"{question} Nothing was purged: say --yes.")
-    sys.stderr.write(f'{question}\nType "yes" to go on: ')
-    sys.stderr.flush()
-    if sys.stdin.readline().strip() != "yes":
-        raise CommandError("Nothing was purged.")
 
 
 def _by_stream(found: purge.Purge) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import uuid
 from argparse import ArgumentParser
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import CommandError
-
 from audit_log.management.actor import operator
+from audit_log.management.asking import confirm
 from audit_log.management.output import Output
 from audit_log.retention import removal
 from audit_log.router import ledger_alias
@@ -30,8 +28,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: dict[str, Any], out: Output) -> None:
     """Remove them. Raises CommandError where that is refused."""
-    if not options["yes"]:
-        _ask(options)
+    question = f"Contents of {options['record']} are to go, which cannot be undone."
+    confirm(question, options, nothing="Nothing was removed.")
     with operator():
         done = removal.redact(
             options["record"],
@@ -44,12 +42,3 @@ def run(options: dict[str, Any], out: Output) -> None:
     out.line("Kept, as part of the proof: its envelope, among it path, actor's and target's ids.")
     if done.archived_in:
         out.line(f"! It was archived before, with its contents, in {done.archived_in}.")
-
-
-def _ask(options: dict[str, Any]) -> None:
-    if options["json"] or not sys.stdin.isatty():
-        raise CommandError("Nothing was removed: say --yes where nobody can be asked.")
-    sys.stderr.write('This cannot be undone. Type "yes" to go on: ')
-    sys.stderr.flush()
-    if sys.stdin.readline().strip() != "yes":
-        raise CommandError("Nothing was removed.")
